@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from shvit_pl.callbacks.run_figures import draw_curves
+from shvit_pl.callbacks.run_curves import draw_curves
 from shvit_pl.deploy import benchmark_report
 from shvit_pl.plots import legend_label, widen
 

@@ -13,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
 from shvit_pl.callbacks.console import show_notes, show_table
-from shvit_pl.data.decoding import IGNORED
 from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
@@ -21,24 +20,31 @@ from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.models.network_names import find_weights
-from shvit_pl.modules.classification import ClassificationModule
 
 TOP = 5
 
 
-class PredictionWriter(L.Callback):
-    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
+class PredictedFile(L.Callback):
+    """A file of predictions that appears when complete.
 
-    The label of an image that can't be decoded is empty. There is no file where no image can be decoded, or with
-    `strict` where one can't.
+    There is none where no image can be decoded, or with `strict` where one can't.
     """
+
+    lacking = "no label"
+    """What an image that can't be decoded has."""
 
     def __init__(self, path: str, strict: bool = False) -> None:
         self.path, self.strict = Path(path), strict
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         self._file: TextIO | None = None
-        self.rows = 0
+        self.images = 0
         self.broken: list[str] = []
+
+    @property
+    def file(self) -> TextIO:
+        """The file that is being written."""
+        assert self._file is not None
+        return self._file
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the file."""
@@ -48,53 +54,80 @@ class PredictionWriter(L.Callback):
             self._file = self._partial.open("w", newline="", encoding="utf-8")
         except OSError as error:
             raise UserError(f"output {str(self.path)!r}: can't be written ({error.strerror}).") from error
-        csv.writer(self._file).writerow(["file", "label", "probability", "top5"])
+        self.begin()
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Write one batch's rows."""
-        assert self._file is not None
-        assert isinstance(pl_module, ClassificationModule)
-        names = list(pl_module.class_names or [])
-        values, indices = outputs["probabilities"].topk(min(TOP, len(names)))
-        predicted = zip(values.tolist(), indices.tolist(), strict=True)
-        writer = csv.writer(self._file)
-        for file, broken in zip(batch["file"], batch["broken"], strict=True):
-            if broken:
-                writer.writerow([file, "", "", ""])
-                self.broken.append(broken)
-                continue
-            probabilities, classes = next(predicted)
-            top = {names[index]: round(value, 4) for index, value in zip(classes, probabilities, strict=True)}
-            writer.writerow([file, names[classes[0]], f"{probabilities[0]:.4f}", json.dumps(top)])
-        self.rows += len(batch["file"])
+        """Write one batch."""
+        self.write(trainer, pl_module, outputs, batch)
+        self.images += len(batch["file"])
+        self.broken += filter(None, batch["broken"])
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Give the file its name; raises `UserError` where there is nothing to give, or something is missing."""
-        assert self._file is not None
-        self._file.close()
+        content = self.finish()
+        self.file.close()
         count, named = len(self.broken), "; ".join(reason.rstrip(".") for reason in self.broken[:3])
         named += "; ..." * (count > 3)
-        if count and (self.strict or count == self.rows):
+        if count and (self.strict or count == self.images):
             self._partial.unlink()
             path = trainer.datamodule.config.path  # type: ignore[attr-defined]
             rule = ", and --strict true allows none" if self.strict else ""
             raise UserError(
-                f"data.path {path!r}: {count} of {counted(self.rows, 'image')} can't be decoded{rule}: {named}. Repair "
-                "them, convert them to JPEG or PNG, or remove them."
+                f"data.path {path!r}: {count} of {counted(self.images, 'image')} can't be decoded{rule}: {named}. "
+                "Repair them, convert them to JPEG or PNG, or remove them."
             )
         self._partial.replace(self.path)
-        broken = f"; {counted(count, 'image')} can't be decoded: no label ({named})" if count else ""
-        assert isinstance(pl_module, ClassificationModule)
+        broken = f"; {counted(count, 'image')} can't be decoded: {self.lacking} ({named})" if count else ""
         show_notes(pl_module.few_steps)
-        say(f"{counted(self.rows, 'row')} in {self.path}{broken}")
+        say(f"{content} in {self.path}{broken}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove the incomplete file."""
         if self._file is not None:
             self._file.close()
         self._partial.unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """Write what comes before the first batch."""
+
+    def write(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
+        """Write a batch."""
+        raise NotImplementedError
+
+    def finish(self) -> str:
+        """Write what comes after the last batch; returns the content in words, such as `9 rows`."""
+        raise NotImplementedError
+
+
+class PredictionWriter(PredictedFile):
+    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
+
+    The label of an image that can't be decoded is empty.
+    """
+
+    def begin(self) -> None:
+        """Write the names of the columns."""
+        csv.writer(self.file).writerow(["file", "label", "probability", "top5"])
+
+    def write(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
+        """Write one batch's rows."""
+        names = list(pl_module.class_names or [])
+        values, indices = outputs["probabilities"].topk(min(TOP, len(names)))
+        predicted = zip(values.tolist(), indices.tolist(), strict=True)
+        writer = csv.writer(self.file)
+        for file, broken in zip(batch["file"], batch["broken"], strict=True):
+            if broken:
+                writer.writerow([file, "", "", ""])
+                continue
+            probabilities, classes = next(predicted)
+            top = {names[index]: round(value, 4) for index, value in zip(classes, probabilities, strict=True)}
+            writer.writerow([file, names[classes[0]], f"{probabilities[0]:.4f}", json.dumps(top)])
+
+    def finish(self) -> str:
+        """Return the number of rows."""
+        return counted(self.images, "row")
 
 
 class MetricsWriter(L.Callback):
@@ -106,14 +139,14 @@ class MetricsWriter(L.Callback):
         self.count: Any = 0
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Count the images that are measured."""
-        self.count = self.count + (batch["label"] != IGNORED).sum()
+        self.count = self.count + pl_module.counted(batch)
 
     on_test_batch_end = on_validation_batch_end
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Print and write, on the first rank."""
         count = int(trainer.strategy.reduce(torch.as_tensor(self.count, device=pl_module.device), reduce_op="sum"))
         if not trainer.is_global_zero:
@@ -121,7 +154,6 @@ class MetricsWriter(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         show_table("result", {name: f"{value:.4f}" for name, value in metrics.items()}, self.plain)
-        assert isinstance(pl_module, ClassificationModule)
         show_notes(pl_module.few_steps)
         used = {
             "path": data.config.path,

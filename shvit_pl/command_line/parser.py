@@ -34,6 +34,7 @@ SECTIONS = {
     "model.design": "model.design.name",
     "model.optim": "model.optim.name",
     "model.mix": "model.mix.mixup",
+    "model.detector": "model.detector.name",
     "model.ema": "model.ema.decay",
     "model.distill": "model.distill.teacher",
     "data": "data.path",
@@ -94,6 +95,7 @@ _PACKAGES = {  # packages that each extra installs
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "coreml": ("coremltools",),
     "executorch": ("executorch",),
+    "detection": ("faster_coco_eval",),
 }
 
 
