@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.compat import cluster_environment, root_folder
-from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.base import DataModule
 from shvit_pl.errors import UserError, first_line
 from shvit_pl.randomness import run_seed, seed_all
 from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better
@@ -91,7 +91,7 @@ class RunSettings(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Count the processes, and a stream's readers."""
         self.processes = trainer.world_size
-        data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         self.readers = data.stream_workers
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from rich.progress import Progress, TaskID, TextColumn
 
 from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.data.base import DataModule
 from shvit_pl.display import TextTable, counted, new_progress, plain_console, say
 from shvit_pl.errors import first_names
-from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
@@ -29,7 +30,9 @@ def epoch_of(trainer: L.Trainer, done: float) -> str:
     return f"{shown}/{epochs}" if epochs > 0 else shown
 
 
-_SHOWN = {"train/loss_epoch": "train/loss"} | {name: name for name in ("val/loss", "val/acc1", "val/acc1_ema")}
+_SHOWN = {"train/loss_epoch": "train/loss"} | {
+    name: name for name in ("val/loss", "val/acc1", "val/acc1_ema", "val/map", "val/map_ema", "val/mask_map")
+}
 _SECONDS = 60.0  # between two lines where there is no bar
 
 
@@ -132,27 +135,26 @@ def _rate(trainer: L.Trainer) -> str:
     return f"{throughput.epoch_rate:.0f} images/s" if throughput and throughput.epoch_rate else ""
 
 
-_MOST_CLASSES = 20  # classes listed at most
-
-
 class RunReport(L.Callback):
     """Tables, or `plain` lines for log files, of what a run is about to do, and of its result with the next steps."""
 
     def __init__(self, plain: bool = False) -> None:
         self.plain = plain
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Print the table at the start, and a warning of classes without images."""
-        if not trainer.is_global_zero or not isinstance(pl_module, ClassificationModule):
+        if not trainer.is_global_zero:
             return
         facts = run_facts(trainer, pl_module)
         show_table("run", _start_rows(facts, trainer, pl_module), self.plain)
-        counts = facts["dataset"]["images_per_class"] or []
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
+        counts = facts["dataset"][f"{data.counts}_per_class"] or []
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
-            say(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
+            few = first_names(empty, 5)
+            say(f"warning: {len(empty)} of {len(counts)} classes have no training {data.counts}: {few}")
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Print the table at the end."""
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
@@ -160,7 +162,7 @@ class RunReport(L.Callback):
                 longer = f"--ckpt_path {run_folder(trainer)} --extend_to {2 * ceil(summary.epochs)}"
                 say(f"nothing was left to train, only the results to write; train the run on with {longer}")
             show_table("result", _end_rows(trainer, summary), self.plain)
-            if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
+            if trainer.global_step > 0:
                 show_notes(summary.few_steps)
                 if pl_module.added_epochs and trainer.current_epoch < (pl_module.epochs or 0):
                     say("note: the run ended before the epoch that measures the averaged weights, so none are kept")
@@ -194,21 +196,8 @@ def show_notes(notes: list[str]) -> None:
         say(f"note: {note}")
 
 
-def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:
-    design, dataset, size = facts["design"], facts["dataset"], facts["dataset"]["image_size"]
-    grids = ", ".join(f"{side}x{side}" for side in module.design.grids(size))
-
-    images, counts = "streamed", dataset["images_per_class"]
-    if dataset["train_images"] is not None:
-        images = f"{dataset['train_images']} training and {dataset['validation_images']} validation images"
-    classes = f"{len(facts['classes'])} classes"
-    if counts and len(counts) > _MOST_CLASSES:
-        classes += f" of {min(counts)} to {max(counts)} training images"
-    elif counts:
-        each = ", ".join(f"{name}: {count}" for name, count in zip(facts["classes"], counts, strict=True))
-        classes += f"; training images of each: {each}"
-    version = f"{dataset['path']} at {dataset['commit'][:7]}" if dataset["commit"] else str(dataset["path"])
-
+def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: TrainedModule) -> dict[str, str]:
+    data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
     length = counted(facts["steps"], "step")
     if (facts["epochs"] or 0) > 0:
         length = f"{counted(facts['epochs'], 'epoch')}, {length}"
@@ -220,15 +209,10 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         rate += f", peak lr {schedule.peak:.2g}, {counted(schedule.warmup, f'warm-up {schedule.interval}')}"
         rate += " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
     return {
-        "design": f"{design['name']}: patch {design['patch_size']}, {module.design.stages} stages, "
-        f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
-        "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
+        **module.table(facts),
         "weights": facts["init"] if trainer.ckpt_path is None else f"from {trainer.ckpt_path}",
         **({"teacher": facts["teacher"]} if facts["teacher"] else {}),
-        "data": f"{version}: {images}, {classes}",
-        "": dataset["validation"],
-        **({"files": dataset["files"]} if dataset["files"] else {}),
-        "images": f"{size} px; training: {dataset['augmentation']}",
+        **data.table(facts["dataset"]),
         "schedule": f"{length} of {images_per_step} images{extra}; {rate}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),

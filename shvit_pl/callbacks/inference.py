@@ -13,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
 from shvit_pl.callbacks.console import show_notes, show_table
-from shvit_pl.data.decoding import IGNORED
 from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
@@ -21,7 +20,6 @@ from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.models.network_names import find_weights
-from shvit_pl.modules.classification import ClassificationModule
 
 TOP = 5
 
@@ -59,7 +57,7 @@ class PredictedFile(L.Callback):
         self.begin()
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Write one batch."""
         self.write(trainer, pl_module, outputs, batch)
@@ -141,14 +139,14 @@ class MetricsWriter(L.Callback):
         self.count: Any = 0
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Count the images that are measured."""
-        self.count = self.count + (batch["label"] != IGNORED).sum()
+        self.count = self.count + pl_module.counted(batch)
 
     on_test_batch_end = on_validation_batch_end
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Print and write, on the first rank."""
         count = int(trainer.strategy.reduce(torch.as_tensor(self.count, device=pl_module.device), reduce_op="sum"))
         if not trainer.is_global_zero:
@@ -156,7 +154,6 @@ class MetricsWriter(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         show_table("result", {name: f"{value:.4f}" for name, value in metrics.items()}, self.plain)
-        assert isinstance(pl_module, ClassificationModule)
         show_notes(pl_module.few_steps)
         used = {
             "path": data.config.path,

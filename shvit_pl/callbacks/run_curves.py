@@ -54,12 +54,10 @@ class RunCurves(L.Callback):
             folder = run_folder(trainer)
             if folder is not None and (folder / FIGURES / "inputs.png").exists():  # drawn by the interrupted run
                 return
-            picture = self.inputs(trainer, pl_module, batch)
-            if picture is not None:
-                save_figure(trainer, "inputs", picture)
+            save_figure(trainer, "inputs", self.inputs(trainer, pl_module, batch))
 
-    def inputs(self, trainer: L.Trainer, pl_module: Any, batch: Any) -> Figure | NDArray[np.uint8] | None:
-        """Draw the first training batch; None for one that can't be drawn."""
+    def inputs(self, trainer: L.Trainer, pl_module: Any, batch: Any) -> Figure | NDArray[np.uint8]:
+        """Draw the first training batch."""
         raise NotImplementedError
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

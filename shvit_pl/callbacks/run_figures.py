@@ -14,7 +14,6 @@ from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.data import decoding, transforms
 from shvit_pl.modules.batches import named_batch
-from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.plots import short_name
 from shvit_pl.runs.folder import EMA
 
@@ -29,17 +28,15 @@ class RunFigures(RunCurves):
         super().__init__()
         self._confusion: MulticlassConfusionMatrix | None = None
 
-    def inputs(self, trainer: L.Trainer, pl_module: Any, batch: Any) -> Figure | None:
+    def inputs(self, trainer: L.Trainer, pl_module: Any, batch: Any) -> Figure:
         """Draw the inputs of the first batch as the network saw them."""
-        if not isinstance(pl_module, ClassificationModule):
-            return None
         data = trainer.datamodule  # type: ignore[attr-defined]
         images = transforms.denormalize(batch["image"], data.mean, data.std)
         return draw_inputs(images, batch["label"], list(pl_module.class_names or []))
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin a confusion matrix."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and isinstance(pl_module, ClassificationModule):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             matrix = MulticlassConfusionMatrix(
                 len(pl_module.class_names or []), ignore_index=decoding.IGNORED, validate_args=False
             )

@@ -4,7 +4,6 @@ import platform
 import shlex
 import sys
 import time
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,15 @@ import lightning as L
 import torch
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
-from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.designs.cost import cost
+from shvit_pl.data.base import DataModule
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line, visible
 from shvit_pl.models.network_names import find_weights
-from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.base import TrainedModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, FinishedRun, is_improved, run_of, write_summary
 from shvit_pl.runs.writing import run_folder
 
-_DATASET = ("path", "name", "revision", "train_fraction", "streaming", "image_size")
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
 
 
@@ -50,12 +47,13 @@ class RunSummary(L.Callback):
         self.extended_at = [] if extended_at is None else [extended_at]
         self.best: dict[str, float] = {}
         self.few_steps: list[str] = []  # notes on the evaluation of the best epoch
+        self.findings: dict[str, Any] = {}  # of that evaluation, beyond its metrics
         self._folder = ""
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints."""
-        names = ("best", "best_epoch", "few_steps", "extended_at", "epochs")
+        names = ("best", "best_epoch", "few_steps", "findings", "extended_at", "epochs")
         return {**{name: getattr(self, name) for name in names}, "wall_seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -65,7 +63,7 @@ class RunSummary(L.Callback):
         self.extended_at = [*state_dict["extended_at"], *self.extended_at]
         if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a new folder has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-            self.few_steps = state_dict["few_steps"]
+            self.few_steps, self.findings = state_dict["few_steps"], state_dict["findings"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock."""
@@ -82,16 +80,16 @@ class RunSummary(L.Callback):
         self.has_trained = True
         self.epochs = round(epochs_done(trainer), 2)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Keep the metrics of the best epoch."""
         metrics = validation_metrics(trainer)
         measured = self.monitor in metrics and not trainer.sanity_checking
         self.improved = measured and is_improved(metrics, self.best, self.monitor)
         if self.improved:
             self.best, self.best_epoch = metrics, int(self.epochs) if self.epochs.is_integer() else self.epochs
-            self._note_few_steps(pl_module)
+            self.few_steps, self.findings = pl_module.notes_on_few_steps(), pl_module.findings()
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write the file, on the first rank of a run with a folder, and log the settings.
 
         Raises `UserError` for a run without a step, which is no result, unless it is an interrupted one's last session.
@@ -99,9 +97,9 @@ class RunSummary(L.Callback):
         if not self.has_trained and (trainer.global_step == 0 or run_of(str(trainer.ckpt_path)) is None):
             raise UserError(f"no step was run: {_stopped_by(trainer)}.")
         if self.best_epoch is None:
-            self._note_few_steps(pl_module)
+            self.few_steps = pl_module.notes_on_few_steps()
         folder = run_folder(trainer)
-        if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
+        if folder is not None and trainer.is_global_zero:
             write_summary(folder, self._summary(trainer, pl_module))
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
@@ -110,23 +108,20 @@ class RunSummary(L.Callback):
     @staticmethod
     def broken_images(trainer: L.Trainer) -> int:
         """Return the number of images that this process could not decode."""
-        data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         return sum(len(broken.reasons) for broken in data.broken.values())
-
-    def _note_few_steps(self, module: L.LightningModule) -> None:
-        if isinstance(module, ClassificationModule):
-            self.few_steps = module.notes_on_few_steps()
 
     def _elapsed(self) -> float:
         return self.wall_seconds + time.perf_counter() - self._since
 
-    def _summary(self, trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
+    def _summary(self, trainer: L.Trainer, module: TrainedModule) -> dict[str, Any]:
         throughput = find_callback(trainer, Throughput)
         best = f"{CHECKPOINTS}/{BEST}"
         peak, peak_of = peak_memory(trainer.strategy.root_device)
         return {
             **run_facts(trainer, module),
             "metrics": self.best,
+            **self.findings,
             "monitor": self.monitor,
             "best_epoch": self.best_epoch,
             "few_steps": self.few_steps,
@@ -160,35 +155,21 @@ def epochs_done(trainer: L.Trainer) -> float:
     return trainer.current_epoch + min(1.0, done)
 
 
-def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
+def run_facts(trainer: L.Trainer, module: TrainedModule) -> dict[str, Any]:
     """Return what is known of a run before its first step."""
-    data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    settings = data.config
-    classes = list(module.class_names or [])
-    costs = cost(module.design, len(classes), settings.side)
+    data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     if device.type == "cuda":
         device_name = torch.cuda.get_device_name(device)
     else:
         device_name = f"{device.type} ({counted(torch.get_num_threads(), 'thread')})"
     return {
-        "design": {"name": module.config.design.name, **asdict(module.design)},
-        "params": costs.params,
-        "macs": costs.macs,
+        **module.facts(data),
         "init": module.init_note or "randomly initialized",
         "init_repo": repo_of_weights(module.config.init_from),
         "teacher": module.teacher_note,
-        "dataset": {
-            **{key: getattr(settings, key) for key in _DATASET},
-            "augmentation": settings.augmentation(module.config.mix.description),
-            "commit": data.chosen.commit,
-            "train_images": data.rows("train"),
-            "validation_images": data.rows("validate"),
-            "images_per_class": data.images_per_class(),
-            "validation": data.chosen.note,
-            "files": data.chosen.files or None,
-        },
-        "classes": classes,
+        "dataset": data.facts(),
+        "classes": list(module.class_names or []),
         "epochs": module.epochs,
         "steps": module.total_steps,
         "global_batch": module.global_batch,

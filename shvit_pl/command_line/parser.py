@@ -34,6 +34,7 @@ SECTIONS = {
     "model.design": "model.design.name",
     "model.optim": "model.optim.name",
     "model.mix": "model.mix.mixup",
+    "model.detector": "model.detector.name",
     "model.ema": "model.ema.decay",
     "model.distill": "model.distill.teacher",
     "data": "data.path",

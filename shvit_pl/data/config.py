@@ -28,19 +28,16 @@ _RAND_AUGMENT = re.compile(rf"rand(-(m(\d|10)|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Data and augmentation."""
+class SplitConfig:
+    """Which images of a dataset train and validate, and how they are loaded."""
 
-    path: str = EMBEDDED
-    """digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset."""
+    path: str
     name: str | None = None
     """The configuration of a Hub dataset that has several."""
     revision: str | None = None
     """Branch, tag or commit of a Hub dataset."""
     image_column: str | None = None
     """Image column, if the dataset has several."""
-    label_column: str | None = None
-    """Label column, if the dataset has several."""
     train_split: str = "train"
     """Name of the training split."""
     validation_split: str | None = None
@@ -51,6 +48,33 @@ class DataConfig:
     """Share of the training images to use."""
     split_seed: ranges.FromZero = 0
     """Seed of both divisions, apart from the run's seed so that runs share their validation images."""
+    intensity_range: tuple[float, float] | None = None
+    """Intensities that become black and white, for images of more than 8 bits, such as [0, 4095] or [0, 1]."""
+    num_workers: ranges.Workers | None = None
+    """Worker processes that load images (default: none when training on a CPU, else one per core, 8 at most)."""
+    prefetch: ranges.FromOne = 2
+    """Batches that each worker loads ahead."""
+
+    def __post_init__(self) -> None:
+        mistakes = list(ranges.out_of_range("data", self))
+        if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
+            given = list(self.intensity_range)
+            mistakes.append(f"data.intensity_range {given}: allowed are two rising numbers, such as [0, 4095].")
+        refuse([*mistakes, *self._contradictions()])
+
+    def _contradictions(self) -> Iterator[str]:
+        """Yield a message for each mistake of a task's own."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class DataConfig(SplitConfig):
+    """Data and augmentation."""
+
+    path: str = EMBEDDED
+    """digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset."""
+    label_column: str | None = None
+    """Label column, if the dataset has several."""
     image_size: ranges.FromOne | Literal["auto"] = 224
     """Side of the square input in pixels; on the command line also auto: the design's own."""
     crop_pct: ranges.Share = 0.875
@@ -69,8 +93,6 @@ class DataConfig:
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False
     """Turn images upright as their EXIF block says; torchvision's ImageFolder and the paper do not."""
-    intensity_range: tuple[float, float] | None = None
-    """Intensities that become black and white, for images of more than 8 bits, such as [0, 4095] or [0, 1]."""
     streaming: bool = False
     """Stream the dataset instead of downloading it; needs steps_per_epoch."""
     steps_per_epoch: ranges.FromOne | None = None
@@ -79,15 +101,8 @@ class DataConfig:
     """Rows of a stream in the buffer that is shuffled."""
     batch_size: ranges.FromTwo = 64
     """Images per step and device."""
-    num_workers: ranges.Workers | None = None
-    """Worker processes that load images (default: none when training on a CPU, else one per core, 8 at most)."""
-    prefetch: ranges.FromOne = 2
-    """Batches that each worker loads ahead."""
     augment_on: Literal["workers", "device"] = "workers"
     """Where training images are cropped, flipped and jittered: workers, or device, where workers are too slow."""
-
-    def __post_init__(self) -> None:
-        refuse([*ranges.out_of_range("data", self), *self._contradictions()])
 
     @property
     def side(self) -> int:
@@ -134,9 +149,6 @@ class DataConfig:
                 f"data.auto_augment {policy!r}: allowed are timm's 'rand-...', such as 'rand-m9-mstd0.5-inc1', and "
                 "'3a'."
             )
-        if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
-            given = list(self.intensity_range)
-            yield f"data.intensity_range {given}: allowed are two rising numbers, such as [0, 4095]."
         steps = self.steps_per_epoch
         if not self.streaming and steps is not None:
             yield f"data.steps_per_epoch {steps}: only for --data.streaming true; leave it out."

@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationErr
 from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
-from shvit_pl.data.config import EMBEDDED, DataConfig
+from shvit_pl.data.config import EMBEDDED, SplitConfig
 from shvit_pl.data.folders import (
     SPLITS,
     FolderImages,
@@ -57,7 +57,7 @@ class Opened:
     """What became of the files of a folder, in a line."""
 
 
-def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) -> Opened:
+def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True) -> Opened:
     """Open all splits of the dataset `config.path`.
 
     It is `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders), a
@@ -109,7 +109,7 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in readable_endings() or (not path.suffix and holds_image(str(path)))
 
 
-def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig, sort: bool = True) -> Any:
+def _open_files(paths: Sequence[Path], streaming: bool, config: SplitConfig, sort: bool = True) -> Any:
     """Open the files of a split, which have the same ending."""
     first, ending = paths[0], paths[0].suffix.lower()
     kind = "a table" if ending in _TABLES else _FILE_BUILDERS.get(ending)
@@ -245,7 +245,7 @@ def _absolute(path: str | None, base: Path) -> str | None:
     return as_text(str(place)) if path else None
 
 
-def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) -> Opened:
+def _open_folder(folder: Path, config: SplitConfig, streaming: bool, sort: bool) -> Opened:
     splits: Mapping[str, Any]
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         saved = datasets.load_from_disk(str(folder))
@@ -271,7 +271,7 @@ def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) 
 
 
 def _read_metadata(
-    folder: Path, config: DataConfig, streaming: bool, found: FolderImages
+    folder: Path, config: SplitConfig, streaming: bool, found: FolderImages
 ) -> tuple[dict[str, Any], str]:
     """Read the tables beside images where they are to give the labels; returns them, and a note on files."""
     try:
@@ -281,7 +281,7 @@ def _read_metadata(
             raise
         return {}, "; the metadata can't be read and is ignored"
     columns = {column for rows in tables.values() for column in rows.features}
-    labeled = config.label_column in columns or any("label" in column.lower() for column in columns)
+    labeled = getattr(config, "label_column", None) in columns or any("label" in column.lower() for column in columns)
     if tables and (labeled or not found.classes):
         tables = _by_split_column(tables["train"]) if len(tables) == 1 and "train" in tables else tables
         return tables, _listed(folder, found, tables)

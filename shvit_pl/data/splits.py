@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Iterable
 from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
-from shvit_pl.data.config import DataConfig
+from shvit_pl.data.config import DataConfig, SplitConfig
 from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import open_source
 from shvit_pl.errors import UserError, collected, did_you_mean, first_names, refuse
@@ -64,10 +64,10 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     splits = splits.cast_column(image, Image(decode=False))
     if is_trained_on:
         return replace(_trained_on(splits, image, config), **origin)
-    split = _evaluated_split(splits, config, stage)
-    _check_split(splits, "data.validation_split", split)
+    split = evaluated_split(splits, config, stage)
+    check_split(splits, "data.validation_split", split)
     rows = splits[split]
-    chosen = ChosenRows({stage: rows}, image, note=_all_of(rows, split), **origin)
+    chosen = ChosenRows({stage: rows}, image, note=all_of(rows, split), **origin)
     if stage == "predict":  # where nothing is a split, none is named
         return chosen if len(splits) > 1 or config.validation_split else replace(chosen, note=_images(len(rows)))
     label = label_column(rows.features, image, config.label_column)
@@ -81,7 +81,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     return replace(chosen, by_stage=by_stage, class_names=list(known), note=f"{chosen.note}{note}")
 
 
-def _evaluated_split(splits: Mapping[str, Any], config: DataConfig, stage: str) -> str:
+def evaluated_split(splits: Mapping[str, Any], config: SplitConfig, stage: str) -> str:
     """Return the split to evaluate of data that was not trained on; raises `UserError` where `test` has none.
 
     It is the one that is named, else the one of the stage's name, else another one for evaluation, else the only one;
@@ -102,7 +102,7 @@ def _no_test_split(path: str, reason: str, which: str = "") -> UserError:
     )
 
 
-def tested(chosen: ChosenRows, config: DataConfig, named: bool) -> ChosenRows:
+def tested(chosen: Any, config: SplitConfig, named: bool) -> Any:
     """Add the rows of `test` to those of a training: the split `test`, or with `named` that of `validation_split`.
 
     Raises `UserError` where there is none.
@@ -112,10 +112,11 @@ def tested(chosen: ChosenRows, config: DataConfig, named: bool) -> ChosenRows:
         which = " with labels" if _left_out("test") in chosen.note else ""
         raise _no_test_split(config.path, "the validation images have chosen the checkpoint", which)
     rows = chosen.by_stage[stage]
-    return replace(chosen, by_stage={**chosen.by_stage, "test": rows}, note=_all_of(rows, split))
+    return replace(chosen, by_stage={**chosen.by_stage, "test": rows}, note=all_of(rows, split))
 
 
-def _all_of(rows: Any, split: str) -> str:
+def all_of(rows: Any, split: str) -> str:
+    """Say that all rows of a split are evaluated."""
     if not isinstance(rows, Dataset):
         return f"the split '{split}', streamed"
     return f"{'all ' * (len(rows) > 1)}{_images(len(rows))} of the split '{split}'"
@@ -141,7 +142,7 @@ def _check_names(splits: DatasetDict, config: DataConfig, is_trained_on: bool) -
     for flag, name in (("data.train_split", train), ("data.validation_split", config.validation_split)):
         with collected(mistakes):
             if name:
-                _check_split(splits, flag, name, train if flag == "data.validation_split" else "")
+                check_split(splits, flag, name, train if flag == "data.validation_split" else "")
     refuse(dict.fromkeys(mistakes))
 
 
@@ -149,14 +150,14 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     """Choose the rows of a training, and those that are held out from it."""
     train, wanted = config.train_split, config.validation_split
     fraction, seed = config.train_fraction, config.split_seed
-    used = (train, wanted or _validation_name(splits, train), "test")
+    used = (train, wanted or validation_name(splits, train), "test")
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, image, config.label_column)
     labeled, classes = encode_labels(splits, label)
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
-    validation = wanted or _validation_name(labeled, train)
+    validation = wanted or validation_name(labeled, train)
     if validation is not None:
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
         trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
@@ -222,7 +223,7 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     """Open the dataset as a stream; raises `UserError` where it doesn't name its classes or has no validation split."""
     opened = open_source(config, streaming=True)
     splits, train = IterableDatasetDict(opened.splits), config.train_split
-    _check_split(splits, "data.train_split", train)
+    check_split(splits, "data.train_split", train)
     features = splits[train].features
     if features is None:
         raise UserError(f"data.streaming: the columns of {config.path!r} are unknown before reading; set it to false.")
@@ -234,14 +235,14 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
             f"{features[label].dtype}. Choose another with --data.label_column, or set --data.streaming false "
             "without data.steps_per_epoch."
         )
-    validation = config.validation_split or _validation_name(splits, train)
+    validation = config.validation_split or validation_name(splits, train)
     if validation is None:
         raise UserError(
             f"data.streaming: {config.path!r} has no validation split (splits: {', '.join(splits)}), and a stream "
             "can't be divided. Name one with --data.validation_split, or set --data.streaming false without "
             "data.steps_per_epoch."
         )
-    _check_split(splits, "data.validation_split", validation, train)
+    check_split(splits, "data.validation_split", validation, train)
     if (splits[validation].features or {}).get(label) != features[label]:
         raise UserError(f"data.label_column {label!r}: splits {train!r} and {validation!r} must have the same classes.")
     by_split = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
@@ -256,7 +257,7 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit, opened.files)
 
 
-def _check_split(splits: Mapping[str, Any], flag: str, name: str, train: str = "") -> None:
+def check_split(splits: Mapping[str, Any], flag: str, name: str, train: str = "") -> None:
     """Raise `UserError` when there is no split of this name, or nothing in it, or it is the training split."""
     if name not in splits:
         hint = did_you_mean(name, splits)
@@ -267,7 +268,7 @@ def _check_split(splits: Mapping[str, Any], flag: str, name: str, train: str = "
         raise UserError(f"{flag} {name!r}: this is the training split; give another, or none.")
 
 
-def _validation_name(splits: Mapping[str, Any], train: str) -> str | None:
+def validation_name(splits: Mapping[str, Any], train: str) -> str | None:
     """Return the first of validation, valid, val and dev other than the training split."""
     return next((name for name in _VALIDATION_NAMES if name in splits and name != train), None)
 

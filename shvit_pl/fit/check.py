@@ -9,9 +9,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from shvit_pl.command_line.parser import option_names
 from shvit_pl.command_line.quiet import quiet
-from shvit_pl.designs.cost import cost
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit import lightning_cli, options, resume
+from shvit_pl.fit.tasks import find_task
 from shvit_pl.modules.step_counts import StepCounts
 
 # further settings that change a new run, or what is measured of it; a resumed run may change them
@@ -34,7 +34,7 @@ class Planned:
     macs: int
     """Multiply-accumulates per image."""
     image_size: int
-    """Side of an image in pixels."""
+    """Side of an image in pixels, the shorter one of a photograph."""
     trained: int
     """Images seen by all training steps."""
     validated: int
@@ -46,9 +46,12 @@ class Planned:
 class FitCheck:
     """A check of what `fit` would do with flags; one parser, which takes a second to build, serves many."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: Sequence[str] = ()) -> None:
         quiet()
-        self.cli = lightning_cli.ShvitCLI(["fit"])  # has the settings by the flags that were read last
+        task = find_task("fit", options.read_flags(flags))
+        self.cli = lightning_cli.ShvitCLI(
+            ["fit", f"--task={task.name}"]
+        )  # has the settings by the flags that were read last
 
     def flags(self) -> set[str]:
         """Return all flags of `fit`."""
@@ -75,11 +78,9 @@ class FitCheck:
         cli = self.cli
         cli.instantiate_classes()
         cli.open_inputs()
-        model, data, trainer, classes = cli.model, cli.datamodule, cli.config.trainer, len(cli.model.class_names or ())
-        costs = cost(model.design, classes, data.config.side)
-        batch_size = data.config.batch_size
-        whole = data.config.steps_per_epoch if data.config.streaming else (data.rows("train") or 0) // batch_size
-        batches = _limited(whole or 0, trainer.limit_train_batches)
+        model, data, trainer = cli.model, cli.datamodule, cli.config.trainer
+        costs, batch_size = model.cost(data), data.config.batch_size
+        batches = _limited(data.batches_of_epoch, trainer.limit_train_batches)
         steps = batches * trainer.max_epochs if (trainer.max_epochs or 0) > 0 else math.inf
         if trainer.max_steps > 0:
             counts = StepCounts.by(
@@ -93,7 +94,7 @@ class FitCheck:
         return Planned(
             costs.params,
             costs.macs,
-            data.config.side,
+            data.side,
             trained=int(steps * batch_size),
             validated=int(validations * min(images, most)),
             metrics=tuple(model.validation_metrics()) if validates else (),

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 from jsonargparse import ArgumentParser
 
 from shvit_pl.compat import die_with_parent, parser_actions, trainer_parameters, type_of_flag
-from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings, read_flags
+from shvit_pl.fit.options import NOT_FLAGS, TrainerOptions, read_flags
+from shvit_pl.fit.tasks import Task, find_task
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
@@ -30,7 +31,8 @@ def run(args: list[str]) -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that Lightning has started beside the first
         die_with_parent()
     if not {"-h", "--help"}.isdisjoint(flags):
-        help_parser(command).print_help()
+        asked = [word for word in flags if word not in ("-h", "--help")]
+        help_parser(command, find_task(command, read_flags(asked), read=False)).print_help()
         return
     read_flags(flags)  # names a missing config before the seconds of an import
     from shvit_pl.fit.lightning_cli import CacheCLI, ShvitCLI, run_as
@@ -38,7 +40,7 @@ def run(args: list[str]) -> None:
     run_as(CacheCLI if command == "cache-teacher" else ShvitCLI, args)
 
 
-def help_parser(command: str) -> ArgumentParser:
+def help_parser(command: str, task: Task) -> ArgumentParser:
     """Make a parser for the help alone: it knows a command's flags by groups, the trainer's last."""
     parser = ArgumentParser(
         prog=f"shvit-pl {command}",
@@ -50,12 +52,12 @@ def help_parser(command: str) -> ArgumentParser:
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="A YAML file; several are layered, later ones win.")
     parser.add_argument("--seed_everything", default=0, metavar="SEED", help="Seed of the run (default: 0).")
-    parser.add_class_arguments(FitOptions)
+    parser.add_class_arguments(task.options)
     method = "fit" if command == "cache-teacher" else command
     flags = {f"--{name}": each for name, each in trainer_parameters(method).items() if name not in NOT_FLAGS}
     flags["--ckpt_path"] = "", _CHECKPOINT.get(method, "Checkpoint of a run: checkpoints/best.ckpt or last.ckpt.")
     _add_group(parser, f"Lightning's {method}", flags)
-    add_settings(parser)
+    task.add_flags(parser)
     for action in parser_actions(parser):
         if (kind := type_of_flag(action)) is not None and action.help:
             action.metavar = action.metavar or action.dest.rpartition(".")[2].upper()

@@ -1,4 +1,4 @@
-"""LightningCLI with this package's module and data: `fit`, `validate`, `test`, `predict` and `cache-teacher`."""
+"""LightningCLI with a task's module and data: `fit`, `validate`, `test`, `predict` and `cache-teacher`."""
 
 import os
 import shlex
@@ -21,20 +21,19 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import checkpoints, console, inference, run_figures, summary, throughput
+from shvit_pl.callbacks import checkpoints, console, inference, summary, throughput
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
-from shvit_pl.data.config import DATASET_SETTINGS, EMBEDDED, DataConfig
-from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.base import DataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.display import say
-from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, refuse
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
+from shvit_pl.fit.tasks import find_task
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
-from shvit_pl.modules.classification import ClassificationModule
-from shvit_pl.modules.config import ClassificationConfig
+from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import run_of, started_in
 from shvit_pl.runs.writing import claim, release, resumed_loggers, run_loggers
@@ -45,7 +44,7 @@ _DRAWN = (RichModelSummary, RichProgressBar, TQDMProgressBar)  # boxes and bars,
 
 
 class ShvitCLI(LightningCLI):
-    """LightningCLI with this package's module, data, run folder, callbacks and errors.
+    """LightningCLI with a task's module, data and callbacks, and this package's run folder and errors.
 
     Making one of a command's name and flags makes module and data; `run` opens the data and runs the command.
     """
@@ -62,14 +61,16 @@ class ShvitCLI(LightningCLI):
         self.command = self.command or self.name
         self.command_line = shlex.join(["shvit-pl", *args])
         import_from_working_directory()
+        flags = options.read_flags(flags)
+        self.task = find_task(self.command, flags)
         super().__init__(
-            ClassificationModule,
-            HFImageDataModule,
+            TrainedModule,
+            DataModule,
             parser_class=users_parts.FitParser,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": f"shvit-pl {self.name}", "description": None, "exit_on_error": False},
-            args=options.read_flags(flags),
+            args=flags,
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -81,10 +82,10 @@ class ShvitCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the flags of run, module and data, then the trainer's."""
-        parser.add_class_arguments(options.FitOptions)
+        parser.add_class_arguments(self.task.options)
         skip = options.NOT_FLAGS & signature(getattr(L.Trainer, self.command)).parameters.keys()
         self.run_arguments: list[str] = parser.add_method_arguments(L.Trainer, self.command, skip=skip)
-        options.add_settings(parser)
+        self.task.add_flags(parser)
         own = {field.name: field.default for field in fields(options.TrainerOptions)}
         classes = {"strategy": Strategy, "accelerator": Accelerator}  # Lightning's annotations take any text for a name
         parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, skip={*own, *classes})
@@ -96,7 +97,7 @@ class ShvitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        below = [options.dataset_configs] if self.command == "fit" else []
+        below = [self.task.dataset_configs] if self.command == "fit" else []
         self.config, mistakes = parse_flags(parser, args, *below)
         self.checkpoint = self.trained_on = self.extended_at = None
         last, found = self.config.ckpt_path == LAST_RUN, self.config.ckpt_path in (None, LAST_RUN)
@@ -105,13 +106,15 @@ class ShvitCLI(LightningCLI):
             given, args = args, resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
             if args != list(given):
                 self.config, mistakes = parse_flags(parser, args, *below)
-        self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
+        self.options, self.model_config, self.data_config = options.check_flags(
+            self.task, self.config, self.name, mistakes, args
+        )
         self.named_split = self.data_config.validation_split
         if self.command != "fit":
             self._take_defaults(parser, args)
-            self.model_config = ClassificationConfig.from_dict(self.config.model.as_dict())
-            self.data_config = DataConfig(**self.config.data.as_dict())
-            self.model_config.check_image_size(self.data_config.image_size)
+            self.model_config = self.task.model.from_dict(self.config.model.as_dict())
+            self.data_config = self.task.data(**self.config.data.as_dict())
+            refuse(self.task.check(self.model_config, self.config))
             return
         runs = options.runs_folder(self.config)
         self.config.ckpt_path = resume.find_checkpoint(self.config.ckpt_path, self.config.extend_to, runs)
@@ -133,13 +136,13 @@ class ShvitCLI(LightningCLI):
         else:
             settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
         if settings is None:  # bare weights
-            self.config, _ = parse_flags(parser, args, options.dataset_configs)
+            self.config, _ = parse_flags(parser, args, self.task.dataset_configs)
             return
         self.trained_on = path = settings["data"].get("path", "")
         weights = self.config.ckpt_path or self.config.model.init_from
         if path and (start := started_in(weights, path)):
             self.trained_on = str(start / path)
-        own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
+        own = {f"data.{key}": parser.get_default(f"data.{key}") for key in self.task.dataset_settings}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
         self.config = parser.parse_args(args)
         if path:
@@ -151,9 +154,9 @@ class ShvitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
-        if self.data_config.image_size == "auto":
-            self.config.data.image_size = side = self.model_config.design.resolved.image_size
-            self.data_config = replace(self.data_config, image_size=side)
+        self.data_config = self.task.settled(self.model_config, self.data_config)
+        for name, value in vars(self.data_config).items():
+            self.config.data[name] = value
         if self.command == "fit":
             self.parser.dump(self.config, skip_none=False)  # refuses what could not be written later
         if self.command == "fit" and self.checkpoint:
@@ -173,8 +176,7 @@ class ShvitCLI(LightningCLI):
                 self.config.trainer[flag] = [self.config.trainer[flag]]
         with users_parts.named_errors(None, None):
             self.config_init = self.parser.instantiate(self.config, instantiate_groups=False)
-        kind = ClassificationModule if self.model_config.distill.teacher is None else DistillationModule
-        self.model, self.datamodule = kind(self.model_config), HFImageDataModule(self.data_config)
+        self.model, self.datamodule = self.task.make_module(self.model_config), self.task.make_data(self.data_config)
 
     def run(self) -> None:
         """Open the data and run the command."""
@@ -248,7 +250,7 @@ class ShvitCLI(LightningCLI):
         data = self.datamodule.config
         if self.named_split is not None:
             return self.named_split != data.train_split or not self.datamodule.held_out
-        return self.trained_on is None and data.path != EMBEDDED
+        return self.trained_on is None and data.path != self.task.embedded
 
     def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
         if self.command != "fit" or config.trainer.fast_dev_run:
@@ -277,13 +279,13 @@ class ShvitCLI(LightningCLI):
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
             if self.command == "predict":
-                callbacks.append(inference.PredictionWriter(chosen.output or "predictions.csv", chosen.strict))
+                callbacks.append(self.task.writer(chosen))
             else:
                 weights = config.ckpt_path or config.model.init_from
                 output = chosen.output or "metrics.json"
                 callbacks.append(inference.MetricsWriter(output, self.command_line, weights, chosen.plain))
             if self.command == "validate" and not self.checkpoint:
-                callbacks.append(inference.PublishedAccuracy(config.model.init_from))
+                callbacks += self.task.measuring(config.model.init_from)
             return callbacks
         settings = resume.training_settings(self.config)
         callbacks += [
@@ -294,7 +296,7 @@ class ShvitCLI(LightningCLI):
         if self.extended_at is not None:
             callbacks.append(checkpoints.Extension())
         callbacks.append(summary.RunSummary(self.command_line, chosen.monitor, settings, self.extended_at))
-        callbacks.append(run_figures.RunFigures())
+        callbacks.append(self.task.figures())
         callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
         callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written
@@ -353,7 +355,7 @@ class CacheCLI(ShvitCLI):
         folder = str(self.model.config.distill.cache)
         check_writable(cache.FLAG, folder)
         self.datamodule.setup("fit")
-        ClassificationModule.use_data(self.model, self.datamodule, "fit")
+        super(DistillationModule, self.model).use_data(self.datamodule, "fit")
         self.planned = self.model.planned_cache(self.datamodule)
         held = cache.begun(folder, self.planned)
         if held is None or cache.missing(folder, held):

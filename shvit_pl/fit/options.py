@@ -5,21 +5,23 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from shvit_pl.command_line.class_paths import class_mistake
-from shvit_pl.command_line.config_files import shipped_configs, with_found_configs
+from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
-from shvit_pl.command_line.ranges import FromOne, NonNegative, Threads
+from shvit_pl.command_line.ranges import FromOne, NonNegative, Probability, Threads
 from shvit_pl.compat import cores_of_process
-from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse, visible
 from shvit_pl.files import CHAIN
-from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
-from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
+from shvit_pl.modules.config import OptimConfig
+from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, DetectionMonitor, Monitor, checkpoint_of_run
+
+if TYPE_CHECKING:
+    from shvit_pl.fit.tasks import Task
 
 NOT_FLAGS = {"verbose", "model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 _INSTEAD = {  # of callbacks that can't work here: they run the trainer within the trainer, or find no `backbone`
@@ -31,17 +33,22 @@ _INSTEAD = {  # of callbacks that can't work here: they run the trainer within t
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
 
 
+TaskName = Literal["classification", "detection"]
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """The run."""
 
+    task: TaskName = "classification"
+    """What is trained; configs name it, and checkpoints keep it."""
     run_name: str | None = None
     """Folder of the run (default: the design)."""
     output: str | None = None
     """The file of results, not a folder (default: predictions.csv of predict, metrics.json of validate and test)."""
     strict: bool = False
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
-    monitor: Monitor = "val/acc1"
+    monitor: Monitor | DetectionMonitor = "val/acc1"
     """Metric that selects best.ckpt."""
     checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
@@ -82,6 +89,20 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
+class DetectionOptions(FitOptions):
+    """The run."""
+
+    task: TaskName = "detection"
+    monitor: DetectionMonitor = "val/map"
+    output: str | None = None
+    """The file of results, not a folder (default: predictions.json of predict, metrics.json of validate and test)."""
+    draw: str | None = None
+    """A folder for the images with their detections, of predict."""
+    score: Probability | None = None
+    """Least score that is drawn (default: that of the best F1 in the run's validation)."""
+
+
+@dataclass(frozen=True)
 class TrainerOptions:
     """Those flags of Lightning's trainer that have another default or type.
 
@@ -102,26 +123,12 @@ class TrainerOptions:
     limit_predict_batches: int | float | None = None
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Add the flags of module and data."""
-    parser.add_class_arguments(ClassificationConfig, "model")
-    parser.add_class_arguments(DataConfig, "data")
-    parser.set_defaults({"data.image_size": "auto"})  # from Python, the design isn't known where the data are made
-
-
 def read_flags(args: Sequence[str]) -> list[str]:
     """Return a command line with the paths of its configs, and a value for every switch."""
     own = own_args(FitOptions, args)
     return with_found_configs(
         [(f"--{name}" if text is None else f"--{name}={text}") if name else str(text) for name, text in own]
     )
-
-
-def dataset_configs(config: Namespace) -> list[str]:
-    """Return the config below all others, as a flag: the embedded digits want other settings than photographs."""
-    data = config.get("data")
-    embedded = isinstance(data, Namespace) and data.path == EMBEDDED
-    return [f"--config={shipped_configs() / 'data' / f'{EMBEDDED}.yaml'}"] if embedded else []
 
 
 def parts_of(trainer: Namespace, flag: str) -> list[Any]:
@@ -142,13 +149,13 @@ def runs_folder(config: Namespace) -> Path:
 
 def has_sections(config: Namespace) -> bool:
     """Return whether every section holds settings, and no single value."""
-    return all(isinstance(config.get(name), Namespace) for name in SECTIONS)
+    return all(isinstance(config[name], Namespace) for name in SECTIONS if name in config)
 
 
 def expand_paths(config: Namespace, command: str) -> None:
     """Expand `~` in paths, which shells leave alone in `--flag=~/folder`; take a run folder's checkpoint."""
-    for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
-        if config[name] is not None:
+    for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache", "draw"):
+        if config.get(name) is not None:
             config[name] = os.path.expanduser(config[name])
     if config.ckpt_path and Path(config.ckpt_path).is_dir():
         folder = Path(config.ckpt_path)
@@ -158,35 +165,32 @@ def expand_paths(config: Namespace, command: str) -> None:
 
 
 def check_flags(
-    config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]
-) -> tuple[FitOptions, ClassificationConfig, DataConfig]:
+    task: "Task", config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]
+) -> tuple[Any, Any, Any]:
     """Return the settings by run, module and data; raises `UserError` for all that are impossible or contradict others.
 
     Lightning would answer many of these with a traceback, or late, or not at all. `mistakes` are those in settings that
     were left out; what contradicts these is not added. `words` are the command line.
     """
-    for name in SECTIONS:
-        if not isinstance(config.get(name), Namespace):
+    for name in SECTIONS:  # of which a task has some
+        if name in config and not isinstance(config[name], Namespace):
             raise UserError(f"{no_section(name, config.get(name))}.")
     expand_paths(config, command)
     flags = {word.partition("=")[0] for word in words}
-    more = [*_contradictions(config, command, flags), *_trainer_mistakes(config)]
-    model = ClassificationConfig(DesignConfig(**config.model.design.as_dict()))  # whose design is checked in any case
+    more = [*_contradictions(config, command, flags), *task.mistakes(config, command), *_trainer_mistakes(config)]
+    model = task.model(DesignConfig(**config.model.design.as_dict()))  # whose design is checked in any case
     with collected(more):
-        run = FitOptions(**{each.name: config[each.name] for each in fields(FitOptions)})
+        run = task.options(**{each.name: config[each.name] for each in fields(task.options)})
     with collected(more):
-        model = ClassificationConfig.from_dict(config.model.as_dict())
+        model = task.model.from_dict(config.model.as_dict())
     with collected(more):
-        data = DataConfig(**config.data.as_dict())
+        data = task.data(**config.data.as_dict())
     if command not in _LIMITS:  # these take what is not given from a checkpoint
         from shvit_pl.modules.optim_and_ema import check_optimizer  # here, for --help to do without torch
 
         with collected(more):
             check_optimizer(OptimConfig(config.model.optim.name))
-        with collected(more):
-            MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
-        with collected(more):
-            model.check_image_size(config.data.image_size)
+        more += task.check(model, config)
     left_out = {re.split("[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
     related = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in left_out) or "$^")
     refuse(dict.fromkeys([*mistakes, *(line for line in more if not related.search(line))]))
@@ -210,9 +214,6 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
         if path is not None and source is not None and "--model.init_from" in flags:  # a config may have it of its fit
             yield f"ckpt_path {path!r}: model.init_from {source!r} gives other weights; leave out one of the two."
     else:
-        for name, kind in (("teacher", "NAME"), ("cache", "FOLDER")):
-            if command == "cache-teacher" and model.distill[name] is None:
-                yield f"model.distill.{name}: cache-teacher needs it; give --model.distill.{name} {kind}."
         if command == "cache-teacher" and config.extend_to is not None:
             yield f"extend_to {config.extend_to}: cache-teacher trains nothing; leave it out."
         if command == "cache-teacher" and path is not None:
@@ -229,9 +230,6 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             "trainer.logger False: there would be no run folder for the checkpoints; leave it out, or also give "
             "--trainer.enable_checkpointing false."
         )
-    if config.data.streaming and trainer.limit_train_batches is not None:
-        limit = trainer.limit_train_batches
-        yield f"trainer.limit_train_batches {limit}: leave it out; an epoch of a stream has --data.steps_per_epoch."
     if model.optim.agc > 0 and trainer.gradient_clip_val:
         yield (
             f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {model.optim.agc} clips already; "

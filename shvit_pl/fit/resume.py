@@ -242,7 +242,7 @@ def refuse_moved(config: Namespace, settings: Mapping[str, Any], weights: str, r
     of_run = dict(flat({name: settings[name] for name in ("model", "data")}))
     mistakes = []
     for flag in _PATHS:
-        path = config[flag]
+        path = config.get(flag)
         start = started_in(weights, path) if path is not None and path == of_run.get(flag) else None
         if start is not None and path is not None:
             changes = ("Resume the run in that folder, or: ", " --allow_changes true") if resumed else ()
@@ -284,4 +284,4 @@ def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], o
     of_training: dict[str, Any] = {"model.use_ema": False, "model.distill": asdict(DistillConfig())}
     if of_checkpoint:
         of_training["model.init_from"] = None
-    parser.set_defaults(dict(flat(of_training)))
+    parser.set_defaults({key: value for key, value in flat(of_training) if key in known})

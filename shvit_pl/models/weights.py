@@ -79,18 +79,7 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
         UserError: (a `ValueError`) when the source can't be read, or any tensor of the backbone is missing, unexpected
             or of another shape. The model is then unchanged.
     """
-    name = str(source)
-    found = network_names.find_weights(name)
-    if found.file is not None:
-        state = read_tensors(name, found.file, averaged)
-    elif averaged:
-        raise NoAverageError(f"{name!r}: a Hub repo has no averaged weights.")
-    else:
-        go_offline_if_unreachable()
-        try:
-            state = load_state_dict_from_hf(found.place, weights_only=True)
-        except Exception as error:
-            raise UserError(f"{name!r}: {why_no_model(error, found.place)}") from error
+    found, state = read_weights(str(source), averaged)
     report = load_state(model, {timm_key(key): value for key, value in state.items()}, source)
     if hasattr(model, "pretrained_cfg"):  # not when built without timm
         settings = _settings_of(found)
@@ -99,6 +88,20 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
             shvit.set_classes(model, settings)
         model.pretrained_cfg = {**model.pretrained_cfg, **kept}
     return report
+
+
+def read_weights(name: str, averaged: bool = False) -> tuple[network_names.NetworkName, dict[str, Tensor]]:
+    """Return what a name of weights means, and their tensors; arguments and errors as of `load_weights`."""
+    found = network_names.find_weights(name)
+    if found.file is not None:
+        return found, read_tensors(name, found.file, averaged)
+    if averaged:
+        raise NoAverageError(f"{name!r}: a Hub repo has no averaged weights.")
+    go_offline_if_unreachable()
+    try:
+        return found, load_state_dict_from_hf(found.place, weights_only=True)
+    except Exception as error:
+        raise UserError(f"{name!r}: {why_no_model(error, found.place)}") from error
 
 
 _SETTINGS = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "label_names", "label_descriptions")
@@ -278,8 +281,8 @@ _OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # needed too
 def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
     """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
 
-    `few_steps` are its notes on too few steps. The `flag` that names the file is for messages; with `weights`, its
-    `state_dict` comes too, mapped to the file.
+    `few_steps` are its notes on too few steps, and `task` names the kind of its training. The `flag` that names the
+    file is for messages; with `weights`, its `state_dict` comes too, mapped to the file.
     """
     if not Path(path).is_file():
         raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")
@@ -293,6 +296,7 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
             raise _no_checkpoint(flag, path, f"it has no {key}")
     contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
     contents["few_steps"] = checkpoint.get("few_steps", [])
+    contents["task"] = checkpoint.get("task", "classification")
     try:
         DesignConfig(**contents["model"]["design"])
         contents["model"]["class_names"], contents["data"]["path"]

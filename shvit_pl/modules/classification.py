@@ -1,7 +1,5 @@
 """Image classification with a SHViT, and its metrics."""
 
-from contextlib import suppress
-from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -12,210 +10,91 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from shvit_pl.data import datamodule, decoding, transforms
-from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, error_prefix, first_few
-from shvit_pl.models import SHViT, build_network, load_weights, network_names, weights
-from shvit_pl.modules import base, batches, optim_and_ema
+from shvit_pl.designs.cost import Cost, cost
+from shvit_pl.errors import UserError
+from shvit_pl.models import SHViT, build_network, load_weights, weights
+from shvit_pl.modules import base, batches
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
 
-NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
 _TOP_5_ABOVE = 5  # classes; with so few, acc5 would always be 1
 
 
 class ClassificationModule(base.TrainedModule):
-    """A SHViT, its loss, its metrics and its optimizer.
+    """A SHViT, its loss, its metrics and its optimizer; made of a `ClassificationConfig` or of its fields.
 
-    The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
     Logged: `train/loss` of a batch, `train/loss_epoch` (the epoch's mean), `train/lr`, and
     `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and with `_ema` behind their names for the
     averaged weights.
-
-    Args:
-        config: All settings; a checkpoint keeps them as plain values, so that it loads with `weights_only=True`.
-        settings: Fields of the config instead, sections also as plain dicts.
-
-    Raises:
-        UserError: for an impossible design, before anything else happens.
     """
 
+    task = "classification"
+    settings_type = ClassificationConfig
+    least_classes = 2
+    headline = "val/acc1"
+    config: ClassificationConfig
     model: SHViT | None
     metrics: nn.ModuleDict
-
-    def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
-        if config is not None and not isinstance(config, ClassificationConfig):
-            raise UserError(
-                f"{type(self).__name__} {config!r}: allowed are a ClassificationConfig, and its fields by name: "
-                f"{', '.join(each.name for each in fields(ClassificationConfig))}."
-            )
-        if config is not None and settings:
-            raise UserError(f"{type(self).__name__}: give a config, or {first_few(list(settings))} alone, not both.")
-        config = config or ClassificationConfig.from_dict(settings)
-        super().__init__(config)
-        with error_prefix("model.design."):
-            self.design = config.design.resolved
-        self.class_names = config.class_names
-        self.init_note: str | None = None
-        self.teacher_note: str | None = None
-        self.mixup: Mixup | None = None
-        self.save_hyperparameters(asdict(config), logger=False)
-        if self.class_names is not None:
-            self.configure_model()
-
-    def setup(self, stage: str) -> None:
-        """Take the classes of the data that this run uses."""
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, datamodule.HFImageDataModule):
-            self.use_data(data, stage)
-        else:
-            self.use_own_data(data, stage)
+    mixup: Mixup | None = None
+    _largest_batch = 0  # images of an evaluated batch
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
         self.config.check_image_size(data.config.side)
         self.config.mix.check_batch_size(data.config.batch_size)
-        if data.class_names is not None:
-            asked = stage == "fit" and self.config.class_names is not None  # elsewhere, it may be a checkpoint's
-            self._adopt_classes(data.class_names, f"data.path {data.config.path!r}", asked=asked)
+        super().use_data(data, stage)
         if stage == "fit":
-            data.mixup = self.make_mixup()
+            data.mixup, data.mixing = self.make_mixup(), self.config.mix.description
 
-    def use_own_data(self, data: Any, stage: str) -> None:
-        """Take the classes that a user's own data module names, if there is one; raises `UserError` for others."""
-        classes = batches.classes_of(data)
-        if classes is None or (stage == "predict" and self.class_names is not None):
-            return
-        if isinstance(classes, int):
-            has_as_many = self.class_names is not None and len(self.class_names) == classes
-            classes = list(self.class_names or ()) if has_as_many else [str(index) for index in range(classes)]
-        asked = stage == "fit" and self.config.class_names is not None
-        self._adopt_classes(classes, f"the data module {type(data).__name__}", asked=asked)
+    def build(self, classes: int) -> SHViT:
+        """Make the network for so many classes, its loss and its metrics."""
+        network = build_network(self.design, num_classes=classes)
+        network.set_grad_checkpointing(self.config.grad_checkpointing)
+        smoothing = self.config.label_smoothing
+        self.mixup = self.make_mixup()
+        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
+        self.metrics = make_metrics(classes, averaged=self.config.ema.decay > 0)
+        return network
 
-    def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
-        """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
+    def load(self, source: str) -> weights.LoadReport:
+        """Load weights into the network; raises `UserError` when they are of another design."""
+        assert self.model is not None
+        return load_weights(self.model, source, averaged=self.config.use_ema)
 
-        It is `resumed`, or else only measured; with `averaged`, its averaged weights are wanted.
-        """
-        new_run = ", or start a new run with --model.init_from" if resumed else ""
-        there, here = asdict(DesignConfig(**hparams["design"]).resolved), asdict(self.design)
-        differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
-        if differences:
-            raise UserError(
-                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(differences)}). "
-                f"{'Give the same design' if resumed else 'Leave model.design out'}{new_run}."
-            )
-        theirs, ours = hparams.get("ema", {}).get("decay", 0), self.config.ema.decay
-        if averaged and not theirs:
-            raise UserError(NO_AVERAGE)
-        if bool(theirs) != bool(ours):
-            holds = f"averaged weights (its decay was {theirs})" if theirs else "no averaged weights"
-            raise UserError(
-                f"model.ema.decay {ours}: the checkpoint holds {holds}. "
-                f"{'Give the same decay' if resumed else 'Leave model.ema out'}{new_run}."
-            )
-        if not hparams["class_names"]:
-            raise UserError("ckpt_path: the checkpoint has no class names. Give one written by shvit-pl fit.")
-        self._adopt_classes(hparams["class_names"], "the checkpoint", asked=True)
+    def counted(self, batch: transforms.Batch) -> Tensor:
+        """Return the number of images of an evaluated batch that count."""
+        return (batch["label"] != decoding.IGNORED).sum()
 
-    def _adopt_classes(self, class_names: list[str], source: str, asked: bool) -> None:
-        """Take the classes of a source; those that were `asked` for by a flag must be the same."""
-        if len(class_names) < 2:
-            raise UserError(
-                f"{source}: classification needs two classes or more, and there is {first_few(class_names) or 'none'}. "
-                "If the classes' folders are inside it, give that folder."
-            )
-        if self.class_names is None:
-            self.class_names = self.hparams["class_names"] = class_names
-        ours, theirs = (f"{len(names)} classes ({first_few(names)})" for names in (self.class_names, class_names))
-        if list(class_names) != list(self.class_names):
-            unknown = [name for name in class_names if name not in self.class_names]
-            why = f"which lacks {first_few(unknown)}" if unknown else "in another order"
-            raise UserError(
-                f"model.class_names: it names {ours}, and {source} has {theirs}. Leave it out to take those."
-                if asked
-                else f"{source}: it has {theirs}, the model {ours}, {why}. Give the data that the model was trained "
-                "on, or train another model with shvit-pl fit."
-            )
+    def cost(self, data: datamodule.HFImageDataModule) -> Cost:
+        """Return parameters, and MACs for an image of the data."""
+        return cost(self.design, self._classes, data.config.side)
 
-    def configure_model(self) -> None:
-        """Build the network, its average and its metrics, once; then apply the device's memory format."""
-        if self.model is None:
-            if not self.class_names:
-                raise UserError(
-                    "model.class_names: neither a checkpoint nor the data names the classes. Give the module "
-                    "class_names=['cat', 'dog'], or a data module that has class_names, classes or num_classes; to "
-                    "predict, load a trained one with load_from_checkpoint."
-                )
-            classes, smoothing = len(self.class_names), self.config.label_smoothing
-            self.model = build_network(self.design, num_classes=classes)
-            self.model.set_grad_checkpointing(self.config.grad_checkpointing)
-            self.ema = optim_and_ema.make_average(self.config.ema, self.model)
-            self.mixup = self.make_mixup()
-            self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
-            self.metrics = make_metrics(classes, averaged=self.ema is not None)
-            if self.config.compile:
-                self.model.compile()  # in place, so that the keys of checkpoints stay clean
-            self.train(self.training)
-        self.apply_memory_format()
+    def table(self, facts: dict[str, Any]) -> dict[str, str]:
+        """Return the rows of a run's table that are about the network, by what is known of the run."""
+        design, size = facts["design"], facts["dataset"]["image_size"]
+        grids = ", ".join(f"{side}x{side}" for side in self.design.grids(size))
+        return {
+            "design": f"{design['name']}: patch {design['patch_size']}, {self.design.stages} stages, "
+            f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
+            "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
+        }
+
+    def forward(self, images: Tensor) -> Any:
+        """Map normalized images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
+        return self._logits(self.model, images)
+
+    def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
+        assert network is not None
+        images = self._prepared(images)
+        if self.training or not self.config.compile:
+            return network(images)
+        number = len(images)  # a smaller last batch is padded: another size would be compiled for once more
+        self._largest_batch = max(self._largest_batch, number)
+        return network(nn.functional.pad(images, (0,) * 7 + (self._largest_batch - number,)))[:number]
 
     def make_mixup(self) -> Mixup | None:
         """Make the mixing of training batches."""
         return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing)
-
-    def on_fit_start(self) -> None:
-        """Begin with the weights of `init_from`, unless a run is being resumed."""
-        super().on_fit_start()
-        if not self.trainer.ckpt_path:
-            self._forget_loss()
-            self.load_initial_weights()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the origin of the first weights."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["init_note"] = self.init_note
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the origin of the first weights."""
-        super().on_load_checkpoint(checkpoint)
-        self.init_note = checkpoint.get("init_note")
-
-    def check_initial_weights(self) -> None:
-        """Raise `UserError` when `init_from` names nothing that can be its weights."""
-        if self.config.init_from is not None:
-            with error_prefix("model.init_from "):
-                network_names.find_weights(self.config.init_from)
-
-    def load_initial_weights(self) -> weights.LoadReport | None:
-        """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
-        source = self.config.init_from
-        if source is None or self.init_note is not None:
-            return None
-        self.configure_model()
-        assert self.model is not None
-        with error_prefix("model.init_from "):
-            try:
-                report = load_weights(self.model, source, averaged=self.config.use_ema)
-            except weights.NoAverageError as error:
-                raise UserError(f"{error} Leave out model.use_ema.") from error
-        self.init_note = str(report)
-        if self.ema is not None:
-            self.ema.set(self.model)
-        return report
-
-    def take_weights(self) -> None:
-        """Load the weights of `init_from` to measure or predict; raises `UserError` without their classifier."""
-        report = self.load_initial_weights()
-        if report is not None and report.reinitialized:
-            raise UserError(
-                f"model.init_from {report.source!r}: its classifier is not for these classes "
-                f"({'; '.join(report.reinitialized)}). Give --data.path the data that it was trained for, or train "
-                "another classifier with shvit-pl fit."
-            )
-        source = network_names.find_weights(str(self.config.init_from)) if report is not None else None
-        if source is not None and source.kind == "checkpoint":
-            with suppress(UserError):  # another program's
-                notes = weights.read_checkpoint(source.place)["few_steps"]
-                self.few_steps = [note for note in notes if self.config.use_ema or EMA not in note]
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> transforms.Batch:
         """Check a batch of a user's own loaders while its labels are on the CPU."""
@@ -233,7 +112,7 @@ class ClassificationModule(base.TrainedModule):
             return batch
         batch = batches.labeled_batch(batch, self._classes, soft=True)
         images, labels = batch["image"], batch["label"]
-        if len(images) == 1 and not self.config.freeze_bn:
+        if len(images) == 1 and not self.freezes_bn:
             raise UserError("batch: it has one image, and BatchNorm needs 2 or more. Give DataLoader drop_last=True.")
         if self.mixup is None or labels.ndim == 2:
             return {**batch, "target": labels}
@@ -275,22 +154,10 @@ class ClassificationModule(base.TrainedModule):
         """Update the metrics under `test/`; returns the same as a validation."""
         return self._evaluate(batches.labeled_batch(batch, self._classes), "test")
 
-    def on_validation_start(self) -> None:
-        """Begin all metrics anew, with tensors that a later fit can update: Lightning's are of inference mode.
-
-        Raises `UserError` for several loaders, as there is one metric of each name.
-        """
-        loaders = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
-        if isinstance(loaders, list | tuple | dict) and len(loaders) > 1:
-            raise UserError(
-                f"dataloaders: validate and test measure one loader, and there are {len(loaders)}. Give one of a "
-                "torch.utils.data.ConcatDataset, or measure them one after the other."
-            )
-        with torch.inference_mode(False):
-            for metrics in self.metrics.values():
-                metrics.reset()  # type: ignore[operator]
-
-    on_test_start = on_validation_start
+    def reset_metrics(self) -> None:
+        """Begin all metrics anew."""
+        for metrics in self.metrics.values():
+            metrics.reset()  # type: ignore[operator]
 
     def _evaluate(self, batch: transforms.Batch, stage: str) -> dict[str, Tensor]:
         logits = {"logits": self(batch["image"])}
@@ -309,10 +176,7 @@ class ClassificationModule(base.TrainedModule):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         batch = batches.named_batch(batch)
-        averaged = self.config.use_ema
-        if averaged and self.ema is None:
-            raise UserError(NO_AVERAGE)
-        probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)
+        probabilities = self._logits(self.evaluated, batch["image"]).float().softmax(dim=-1)
         names = batch.get("file", [""] * len(probabilities))
         whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]
         return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}

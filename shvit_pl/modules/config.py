@@ -1,11 +1,21 @@
-"""The settings of a classification, in one place for flags, module and checkpoint; read without torch."""
+"""The settings of each task's module, in one place for flags, module and checkpoint; read without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
-from shvit_pl.command_line.ranges import Decay, NonNegative, Positive, Probability, Share, out_of_range
+from shvit_pl.command_line.ranges import (
+    Decay,
+    FromOne,
+    FromZero,
+    NonNegative,
+    Positive,
+    Probability,
+    Share,
+    out_of_range,
+)
 from shvit_pl.designs.config import DesignConfig
+from shvit_pl.designs.detector import DetectorConfig
 from shvit_pl.errors import UserError, check_fields, collected, error_prefix, refuse
 from shvit_pl.teachers.config import DistillConfig
 
@@ -19,17 +29,23 @@ class OptimConfig:
     name: str = "adamw"
     """Any timm optimizer."""
     lr: Positive = 1e-3
-    """Peak learning rate at a global batch of 512; scaled linearly with the global batch (paper: 1e-3, that is 4e-3 at
-    its 2048)."""
+    """Peak learning rate at a global batch of reference_batch; scaled linearly with the global batch (paper: 1e-3, that
+    is 4e-3 at its 2048)."""
+    reference_batch: FromOne = 512
+    """The global batch that lr is stated for (official detection: 16)."""
     weight_decay: NonNegative | Literal["auto"] = 0.025
     """Not applied to biases, normalization and other one-dimensional parameters; auto takes the paper's of the design
     (S1 0.025, S2 0.032, S3 0.035, S4 0.03)."""
     warmup_epochs: NonNegative = 5.0
     """Epochs of linear warm-up from warmup_lr; at most a fifth of the run."""
+    warmup_steps: FromZero | None = None
+    """Steps of it instead (official detection: 500)."""
     warmup_lr: NonNegative = 1e-6
     """Learning rate of the first step (not scaled)."""
     min_lr: NonNegative = 1e-5
     """Learning rate at the end of the cosine (not scaled)."""
+    drops: list[int] | None = None
+    """Epochs after each of which the rate is a tenth, instead of the cosine (official detection: [8, 11])."""
     interval: Interval = "step"
     """step follows warm-up and cosine at every step; epoch keeps one rate through an epoch, one epoch late, as the
     official code does."""
@@ -43,6 +59,11 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         mistakes = list(out_of_range("model.optim", self))
+        if self.drops is not None and (not self.drops or min(self.drops) < 1 or sorted(set(self.drops)) != self.drops):
+            mistakes.append(f"model.optim.drops {self.drops}: allowed are rising numbers of epochs, such as [8, 11].")
+        if self.interval == "epoch" and (self.drops is not None or self.warmup_steps is not None):
+            own = "drops" if self.drops is not None else "warmup_steps"
+            mistakes.append(f"model.optim.interval epoch: model.optim.{own} goes by steps; leave out one of the two.")
         for key in ("lr", "weight_decay", "layer_decay"):
             if key in self.options:
                 mistakes.append(f"model.optim.options {self.options}: {key} has a flag, --model.optim.{key}.")
@@ -102,23 +123,18 @@ class EmaConfig:
 
 
 @dataclass(frozen=True)
-class ClassificationConfig:
-    """Model and training recipe."""
+class TrainingConfig:
+    """Model and training recipe, whatever the network learns."""
 
     design: DesignConfig = field(default_factory=DesignConfig)
     """The design of the network."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimizer and schedule."""
-    mix: MixConfig = field(default_factory=MixConfig)
-    """Mixup and CutMix."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """Moving average of the weights."""
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    """Knowledge distillation."""
-    label_smoothing: Decay = 0.1
-    """Share of the target spread over all classes."""
-    freeze_bn: bool = False
-    """Keep the running statistics of BatchNorm as they are; its weights and biases still learn."""
+    freeze_bn: bool | Literal["auto"] = False
+    """Keep the running statistics of BatchNorm as they are (its weights and biases still learn); auto does with weights
+    from init_from."""
     grad_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory."""
     compile: bool = False
@@ -133,37 +149,14 @@ class ClassificationConfig:
     """Class names, index by index; taken from the data by default."""
 
     def __post_init__(self) -> None:
-        distill, distilled = self.distill, self.design.distilled
-        mistakes = list(out_of_range("model", self))
+        mistakes = [*out_of_range("model", self), *self._contradictions()]
         if isinstance(self.class_names, str | int):
             mistakes.append(f"model.class_names {self.class_names!r}: allowed is a list of names, such as [cat, dog].")
-        elif self.class_names is not None and len(self.class_names) < 2:
-            mistakes.append(f"model.class_names {self.class_names}: classification needs two classes or more.")
-        if distill.objective == "feature" and self.compile:
-            mistakes.append(
-                "model.compile true: the objective feature reads the student's features, which are not compiled. Leave "
-                "it out, or set --model.distill.objective soft."
-            )
-        if distill.teacher is not None and distill.dual and distilled is False:
-            mistakes.append(
-                "model.design.distilled false: model.distill.heads dual needs the second classifier. Leave it out, or "
-                "set --model.distill.heads single."
-            )
-        if distill.teacher is not None and not distill.dual and distilled:
-            mistakes.append(
-                "model.design.distilled true: the second classifier would learn nothing with model.distill.heads "
-                "single or the objective feature. Leave it out."
-            )
         refuse(mistakes)
-        if distill.teacher is not None and distill.dual:
-            object.__setattr__(self, "design", replace(self.design, distilled=True))
 
-    def check_image_size(self, side: int | Literal["auto"]) -> None:
-        """Raise `UserError` for mistakes in the design, or when images of this side in pixels are too small for it."""
-        with error_prefix("model.design."):
-            design = self.design.resolved
-        with error_prefix("data."):
-            design.check_image_size(design.image_size if side == "auto" else side)
+    def _contradictions(self) -> Iterator[str]:
+        """Yield a message for each mistake of a task's own."""
+        yield from ()
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
@@ -189,3 +182,60 @@ class ClassificationConfig:
             config = cls(**values)
         refuse(mistakes)
         return config
+
+
+@dataclass(frozen=True)
+class ClassificationConfig(TrainingConfig):
+    """Model and training recipe."""
+
+    mix: MixConfig = field(default_factory=MixConfig)
+    """Mixup and CutMix."""
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    """Knowledge distillation."""
+    label_smoothing: Decay = 0.1
+    """Share of the target spread over all classes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distill.teacher is not None and self.distill.dual:
+            object.__setattr__(self, "design", replace(self.design, distilled=True))
+
+    def _contradictions(self) -> Iterator[str]:
+        distill, distilled = self.distill, self.design.distilled
+        if isinstance(self.class_names, list) and len(self.class_names) < 2:
+            yield f"model.class_names {self.class_names}: classification needs two classes or more."
+        if distill.objective == "feature" and self.compile:
+            yield (
+                "model.compile true: the objective feature reads the student's features, which are not compiled. Leave "
+                "it out, or set --model.distill.objective soft."
+            )
+        if distill.teacher is not None and distill.dual and distilled is False:
+            yield (
+                "model.design.distilled false: model.distill.heads dual needs the second classifier. Leave it out, or "
+                "set --model.distill.heads single."
+            )
+        if distill.teacher is not None and not distill.dual and distilled:
+            yield (
+                "model.design.distilled true: the second classifier would learn nothing with model.distill.heads "
+                "single or the objective feature. Leave it out."
+            )
+
+    def check_image_size(self, side: int | Literal["auto"]) -> None:
+        """Raise `UserError` for mistakes in the design, or when images of this side in pixels are too small for it."""
+        with error_prefix("model.design."):
+            design = self.design.resolved
+        with error_prefix("data."):
+            design.check_image_size(design.image_size if side == "auto" else side)
+
+
+@dataclass(frozen=True)
+class DetectionConfig(TrainingConfig):
+    """Model and training recipe."""
+
+    freeze_bn: bool | Literal["auto"] = "auto"
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    """The detector on the network."""
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.design.distilled:
+            yield "model.design.distilled true: a detector has no classifier of images; leave it out."

@@ -18,14 +18,13 @@ from shvit_pl.compat import clip_to_norms, copy_tensors, vector_norms
 from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.modules.config import EmaConfig, Interval, OptimConfig
 
-_REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
 _GPU_ONLY = ("bnb", "fused")  # optimizers that can't even be made on a CPU, where their checkpoints may be measured
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up and cosine.
+    """Linear warm-up, then cosine or drops.
 
     By step, the cosine begins where the warm-up ends. By epoch, it is the official code's: epochs 0 and 1 both run at
     `warmup_lr`, as its scheduler is stepped after each epoch, and the cosine counts from epoch 0.
@@ -47,6 +46,8 @@ class Schedule:
     """The configured warm-up was longer than a fifth of the run, and was shortened to that."""
     shares: tuple[tuple[int, float], ...] = ()
     """From which step or epoch on the rate is which share of the curve, where the images of a step change."""
+    drops: tuple[int, ...] | None = None
+    """Steps from each of which on the rate is a tenth, instead of the cosine."""
 
     def __call__(self, count: int) -> float:
         """Return the learning rate of step or epoch `count`, as a multiple of the peak."""
@@ -54,6 +55,8 @@ class Schedule:
         done = max(count - 1, 0) if by_epoch else count  # the official scheduler lags one epoch behind
         if done < self.warmup:
             lr = self.warmup_lr + (self.peak - self.warmup_lr) * done / self.warmup
+        elif self.drops is not None:
+            lr = self.peak * 0.1 ** sum(done >= drop for drop in self.drops)
         else:
             before = 0 if by_epoch else self.warmup
             progress = (done - before) / max(1, self.total - before)
@@ -77,10 +80,15 @@ def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epoc
     """Return the schedule of a run: a peak for its global batch, and a warm-up of at most a fifth of it."""
     total = total_steps if config.interval == "step" else max(1, round(epochs))
     wanted = round(total * config.warmup_epochs / max(epochs, 1e-9))
+    if config.warmup_steps is not None:
+        wanted = config.warmup_steps
     warmup = min(wanted, total // 5)
-    peak = config.lr * global_batch / _REFERENCE_BATCH
+    peak = config.lr * global_batch / config.reference_batch
     warmup_lr, min_lr = min(config.warmup_lr, peak), min(config.min_lr, peak)  # a tiny batch has a tiny peak
-    return Schedule(peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < wanted)
+    drops = None
+    if config.drops is not None:
+        drops = tuple(round(total_steps * drop / max(epochs, 1e-9)) for drop in config.drops)
+    return Schedule(peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < wanted, drops=drops)
 
 
 def make_optimizer(

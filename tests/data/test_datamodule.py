@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from shvit_pl import ClassificationModule, HFImageDataModule
-from shvit_pl.data.datamodule import BrokenImages
+from shvit_pl.data.base import BrokenImages
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, only_run

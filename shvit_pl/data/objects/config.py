@@ -5,25 +5,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shvit_pl.command_line import ranges
-from shvit_pl.errors import refuse
+from shvit_pl.data.config import SplitConfig
 
 SCENES = "digit_scenes"
+DATASET_SETTINGS = (  # not for another dataset
+    *("name", "revision", "train_split", "validation_split", "train_fraction"),
+    *("image_column", "objects_column", "bbox_key", "category_key", "mask_key", "box_format"),
+)
 BoxFormat = Literal["xywh", "xyxy", "cxcywh", "yolo"]
 
 
 @dataclass(frozen=True)
-class ObjectsConfig:
+class ObjectsConfig(SplitConfig):
     """Data and augmentation."""
 
     path: str = SCENES
     """digit_scenes (embedded), a folder (COCO, Roboflow, YOLO, metadata.jsonl), a file or folder of parquet, or a Hub
     id."""
-    name: str | None = None
-    """The configuration of a Hub dataset that has several."""
-    revision: str | None = None
-    """Branch, tag or commit of a Hub dataset."""
-    image_column: str | None = None
-    """Image column, if the dataset has several."""
     objects_column: str | None = None
     """Column of the objects (default: the only one that holds boxes)."""
     bbox_key: str | None = None
@@ -38,16 +36,6 @@ class ObjectsConfig:
     """What crowds (iscrowd 1) are: neither trained on nor punished, or objects like others."""
     keep_empty: bool = True
     """Train on images without objects, too."""
-    train_split: str = "train"
-    """Name of the training split."""
-    validation_split: str | None = None
-    """Name of the validation split (default: validation, valid, val or dev, the first there)."""
-    validation_fraction: ranges.Fraction = 0.2
-    """Share of the training split held out where there is no validation split."""
-    train_fraction: ranges.Share = 1.0
-    """Share of the training images to use."""
-    split_seed: ranges.FromZero = 0
-    """Seed of both divisions, apart from the run's seed so that runs share their validation images."""
     scenes: ranges.FromOne = 1200
     """Scenes of an epoch of digit_scenes; each epoch has new ones."""
     min_size: ranges.FromOne = 800
@@ -60,25 +48,13 @@ class ObjectsConfig:
     """Probability of a training image to be flipped left to right."""
     exif_rotation: bool | Literal["auto"] = "auto"
     """Turn images upright as their EXIF block says; auto: where only the turned image has the annotated size."""
-    intensity_range: tuple[float, float] | None = None
-    """Intensities that become black and white, for images of more than 8 bits, such as [0, 4095] or [0, 1]."""
     most_objects: ranges.FromOne | None = None
     """Most objects of an image to train on, drawn anew each time (default: all)."""
     batch_size: ranges.FromOne = 2
     """Images per step and device."""
-    num_workers: ranges.Workers | None = None
-    """Worker processes that load images (default: none when training on a CPU, else one per core, 8 at most)."""
-    prefetch: ranges.FromOne = 2
-    """Batches that each worker loads ahead."""
-
-    def __post_init__(self) -> None:
-        refuse([*ranges.out_of_range("data", self), *self._contradictions()])
 
     def _contradictions(self) -> Iterator[str]:
         if self.max_size < self.min_size:
             yield f"data.max_size {self.max_size}: allowed are whole numbers from data.min_size, {self.min_size}."
         if self.scales is not None and (not self.scales or min(self.scales) < 1):
             yield f"data.scales {self.scales}: allowed are sides in pixels, such as [480, 640, 800]."
-        if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
-            given = list(self.intensity_range)
-            yield f"data.intensity_range {given}: allowed are two rising numbers, such as [0, 4095]."

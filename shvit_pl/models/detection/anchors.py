@@ -8,7 +8,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 
-class Anchors(AnchorGenerator):  # type: ignore[misc]
+class Anchors(AnchorGenerator):
     """Boxes of several sizes and shapes around each position `(x * stride, y * stride)` of each map.
 
     torchvision's own takes the stride from the sizes of image and map, and rounds the boxes: at 800x1344 pixels it

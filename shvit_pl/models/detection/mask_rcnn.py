@@ -6,19 +6,21 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.detector import DetectorConfig
 from shvit_pl.models.detection.anchors import Anchors
 from shvit_pl.models.detection.pyramid import Features
-from shvit_pl.models.detection.retinanet import Objects, Sizes, norm_layer
+from shvit_pl.models.detection.retinanet import Objects, Sizes, in_crowd, norm_layer
 from shvit_pl.models.detection.roi_align import AlignedRoIAlign
 from shvit_pl.models.shvit import build_network
 
 _POOLED = 4  # levels: the coarsest one only proposes
 
 
-class MaskRCNN(detection.MaskRCNN):  # type: ignore[misc]
+class MaskRCNN(detection.MaskRCNN):
     """Boxes and masks of classes from 0, in regions that a network on the pyramid proposes.
 
     Args:
@@ -38,12 +40,14 @@ class MaskRCNN(detection.MaskRCNN):  # type: ignore[misc]
             mask_head=MaskRCNNHeads(config.width, [config.width] * config.convs, 1, norm_layer=norm_layer(config)),
             rpn_pre_nms_top_n_train=2000,
             rpn_post_nms_top_n_train=1000,
+            box_batch_size_per_image=config.regions,
             box_score_thresh=config.score,
             box_nms_thresh=config.nms,
             box_detections_per_img=config.detections,
         )
         self.roi_heads.mask_predictor = MaskRCNNPredictor(config.width, config.width, num_classes + 1)
         self.transform = nn.Identity()  # images come as a batch
+        self.rpn.__class__, self.roi_heads.__class__ = _Proposals, _Heads
 
     def forward(self, images: Tensor, sizes: Sizes, targets: list[Objects] | None = None) -> Any:
         """Map normalized images `(B, 3, H, W)`, padded from their `sizes`, to losses by name, or to `Objects` of each.
@@ -59,3 +63,34 @@ class MaskRCNN(detection.MaskRCNN):  # type: ignore[misc]
         if targets is not None:
             return {**losses, **of_heads}
         return [{**each, "labels": each["labels"] - 1} for each in found]
+
+
+class _Proposals(RegionProposalNetwork):
+    """torchvision's, where anchors that lie mostly in a crowd don't count."""
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[Objects]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return labels (1 object, 0 background, -1 does not count) and boxes of each image's anchors."""
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        for label, own, target in zip(labels, anchors, targets, strict=True):
+            label[(label == 0) & in_crowd(own, target)] = -1
+        return labels, boxes
+
+
+class _Heads(RoIHeads):
+    """torchvision's, where proposals that lie mostly in a crowd don't count."""
+
+    def select_training_samples(self, proposals: list[Tensor], targets: list[Objects]) -> Any:
+        """Sample proposals; `assign_targets_to_proposals` is not given the crowds."""
+        self._targets = targets
+        return super().select_training_samples(proposals, targets)
+
+    def assign_targets_to_proposals(
+        self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the object of each proposal, and its label: 0 background, -1 does not count."""
+        matches, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
+        for label, own, target in zip(labels, proposals, self._targets, strict=True):
+            label[(label == 0) & in_crowd(own, target)] = -1
+        return matches, labels

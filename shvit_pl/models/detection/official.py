@@ -26,9 +26,15 @@ _HEADS = (
     (r"roi_head\.mask_head\.upsample", "roi_heads.mask_predictor.conv5_mask"),
     (r"roi_head\.mask_head\.conv_logits", "roi_heads.mask_predictor.mask_fcn_logits"),
 )
+_PARTS = ("neck.", "bbox_head.", "rpn_head.", "roi_head.")  # of a detector, in an official checkpoint
 _BACKGROUND_LAST = "roi_heads.box_predictor.cls_score."
 _WITHOUT_BACKGROUND = ("roi_heads.box_predictor.bbox_pred.", "roi_heads.mask_predictor.mask_fcn_logits.")
 _OF_A_BOX = {"roi_heads.box_predictor.bbox_pred.": 4}  # rows of each class
+
+
+def is_official(state: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors are those of an official detector."""
+    return any(key.startswith(_PARTS) for key in state)
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

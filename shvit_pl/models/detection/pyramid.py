@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from shvit_pl.models.shvit import SHViT
+
 
 class Pyramid(nn.Module):
     """Maps at the strides `levels`, from stages at `strides` (paper's detectors: 8 to 128, and 4 to 64).
@@ -57,7 +59,7 @@ class Pyramid(nn.Module):
 class Features(nn.Module):
     """A SHViT without its classifier, and the pyramid on its stages: a backbone as torchvision's detectors have it."""
 
-    def __init__(self, net: nn.Module, levels: Sequence[int], width: int) -> None:
+    def __init__(self, net: SHViT, levels: Sequence[int], width: int) -> None:
         super().__init__()
         self.net, self.levels, self.out_channels = net, tuple(levels), width
         self.pyramid = Pyramid(net.design.embed_dim, net.design.strides, levels, width)

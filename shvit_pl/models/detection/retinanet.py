@@ -4,23 +4,28 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops import box_area, box_iou
 
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.detector import GROUPS, DetectorConfig
+from shvit_pl.designs.detector import CHANNELS, DetectorConfig
 from shvit_pl.models.detection.anchors import Anchors
 from shvit_pl.models.detection.pyramid import Features
 from shvit_pl.models.shvit import build_network
 
+BELOW, BETWEEN = Matcher.BELOW_LOW_THRESHOLD, Matcher.BETWEEN_THRESHOLDS  # background, and what does not count
 Sizes = Sequence[tuple[int, int]]
 Objects = dict[str, Tensor]
-"""Of an image: `boxes` `(N, 4)` in pixels (x1, y1, x2, y2), `labels` `(N,)` from 0, `scores` `(N,)` of those found."""
+"""Of an image: `boxes` `(N, 4)` in pixels (x1, y1, x2, y2), `labels` `(N,)` from 0, `scores` `(N,)` of those found.
+Targets may have `crowds` `(M, 4)`, in which nothing is background."""
 
 
-class RetinaNet(detection.RetinaNet):  # type: ignore[misc]
+class RetinaNet(detection.RetinaNet):
     """Boxes of classes from 0, found around anchors at every position of the pyramid.
 
     Args:
@@ -45,6 +50,19 @@ class RetinaNet(detection.RetinaNet):  # type: ignore[misc]
         )
         self.transform = nn.Identity()  # images come as a batch
 
+    def compute_loss(
+        self, targets: list[Objects], head_outputs: dict[str, Tensor], anchors: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the losses by name; anchors that lie mostly in a crowd don't count."""
+        matches = []
+        for own, target in zip(anchors, targets, strict=True):
+            match = torch.full((len(own),), BELOW, device=own.device)
+            if len(target["boxes"]):
+                match = self.proposal_matcher(box_iou(target["boxes"], own))
+            matches.append(match.masked_fill((match == BELOW) & in_crowd(own, target), BETWEEN))
+        losses: dict[str, Tensor] = self.head.compute_loss(targets, head_outputs, anchors, matches)
+        return losses
+
     def forward(self, images: Tensor, sizes: Sizes, targets: list[Objects] | None = None) -> Any:
         """Map normalized images `(B, 3, H, W)`, padded from their `sizes`, to losses by name, or to `Objects` of each.
 
@@ -61,6 +79,16 @@ class RetinaNet(detection.RetinaNet):  # type: ignore[misc]
         return self.postprocess_detections(levels, [list(each.split(counts)) for each in anchors], list(sizes))
 
 
+def in_crowd(boxes: Tensor, target: Objects) -> Tensor:
+    """Return which boxes `(N, 4)` have more than half of their area in one of a target's `crowds` `(M, 4)`."""
+    crowds = target.get("crowds")
+    if crowds is None or not len(crowds):
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    low, high = torch.max(boxes[:, None, :2], crowds[:, :2]), torch.min(boxes[:, None, 2:], crowds[:, 2:])
+    shared = (high - low).clamp(min=0).prod(2).amax(1)
+    return shared > box_area(boxes) / 2
+
+
 def norm_layer(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
     """Return the maker of a head's norms; None without."""
-    return partial(nn.GroupNorm, GROUPS) if config.norm == "group" else None
+    return partial(nn.GroupNorm, config.width // CHANNELS) if config.norm == "group" else None

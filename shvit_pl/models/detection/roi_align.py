@@ -9,7 +9,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import LevelMapper
 
 
-class AlignedRoIAlign(MultiScaleRoIAlign):  # type: ignore[misc]
+class AlignedRoIAlign(MultiScaleRoIAlign):
     """Pools each box from the level of its size: at stride 4 below 112 pixels, at 8 below 224, and so on.
 
     torchvision's own has no way to ask for `aligned`, without which boxes are half a position off, and takes a fixed

@@ -1,0 +1,154 @@
+"""Which images with objects train, validate and are tested, and the classes that they share."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Image
+
+from shvit_pl.data.objects.config import SCENES, ObjectsConfig
+from shvit_pl.data.objects.layout import Objects
+from shvit_pl.data.objects.opening import open_objects
+from shvit_pl.data.objects.scenes import HELD_OUT, VALIDATION_SCENES, Scenes
+from shvit_pl.data.opening import open_source
+from shvit_pl.data.splits import all_of, check_split, evaluated_split, image_column, validation_name
+from shvit_pl.errors import UserError
+
+_DIGITS = [str(digit) for digit in range(10)]
+
+
+@dataclass(frozen=True)
+class ChosenObjects:
+    """Rows and classes of a stage."""
+
+    by_stage: dict[str, Any]
+    """Rows of `train`, `validate`, `test`, `predict`, as far as the stage needs them."""
+    class_names: list[str] | None = None
+    """Class names, index by index; None for prediction."""
+    category_ids: list[int] | None = None
+    """The dataset's own number of each class."""
+    has_masks: bool = False
+    """Whether objects have masks."""
+    image_column: str = "image"
+    """The column of encoded images."""
+    note: str = ""
+    """A sentence about where the evaluated rows come from."""
+    notes: list[str] = field(default_factory=list)
+    """What was found in the annotations, line by line."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Boxes and images kept, clipped and dropped, by reason."""
+    commit: str | None = None
+    """The version of a dataset of the Hub."""
+    files: str = ""
+    """What became of the files of a folder, in a line."""
+    divided: bool = False
+    """True if the validation rows are a part of the training split."""
+    scenes: dict[str, Scenes] = field(default_factory=dict)
+    """What draws the rows of a stage, instead of reading them."""
+
+
+def choose_objects(config: ObjectsConfig, stage: str, held_out: bool, known: Sequence[str] = ()) -> ChosenObjects:
+    """Open the dataset and choose rows for a stage: fit, validate, test or predict.
+
+    With `held_out`, the data is what the model trained on, of which a part may be held out; otherwise all rows of the
+    evaluated split count, and their classes are found by name among `known` ones. Raises `UserError` for what is not
+    there, or ambiguous.
+    """
+    if config.path == SCENES:
+        return _scenes(config)
+    if stage == "predict":
+        return _to_predict(config)
+    objects = open_objects(config, [] if stage == "fit" else known)
+    has_training = config.train_split in objects.splits or config.train_split != "train"  # a wrong name is refused
+    chosen = ChosenObjects(
+        {},
+        objects.class_names,
+        objects.category_ids,
+        objects.has_masks,
+        notes=objects.notes,
+        counts=objects.counts,
+        commit=objects.commit,
+        files=objects.files,
+    )
+    if stage == "fit" or (held_out and has_training):
+        return _trained_on(chosen, objects, config)
+    split = evaluated_split(objects.splits, config, stage)
+    check_split(objects.splits, "data.validation_split", split)
+    rows = objects.splits[split]
+    return replace(chosen, by_stage={stage: rows}, note=all_of(rows, split))
+
+
+def _trained_on(chosen: ChosenObjects, objects: Objects, config: ObjectsConfig) -> ChosenObjects:
+    """Choose the rows of a training, and those that are held out from it."""
+    found, train = objects.splits, config.train_split
+    check_split(found, "data.train_split", train)
+    validation = config.validation_split or validation_name(found, train)
+    rows = found[train]
+    if validation is not None:
+        check_split(found, "data.validation_split", validation, train)
+        evaluated, note = found[validation], f"validation on the split '{validation}'"
+    else:
+        share, seed = config.validation_fraction, config.split_seed
+        evaluated, rows = _divided(rows, share, seed, "data.validation_fraction")
+        note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
+    if config.train_fraction < 1:
+        rows, _ = _divided(rows, config.train_fraction, config.split_seed, "data.train_fraction")
+    if not config.keep_empty:
+        rows = rows.select(np.flatnonzero(_objects_of_each(rows)))
+    by_stage = {"train": rows, "validate": evaluated}
+    if "test" in found and train != "test":
+        by_stage["test"] = found["test"]
+    return replace(chosen, by_stage=by_stage, note=note, divided=validation is None)
+
+
+def _divided(rows: Dataset, fraction: float, seed: int, flag: str) -> tuple[Dataset, Dataset]:
+    """Divide rows at random, the first part being `fraction` of them; raises `UserError` for an empty part."""
+    first = ceil(fraction * len(rows))
+    if round(fraction * len(rows)) < 1 or first == len(rows):
+        raise UserError(f"{flag} {fraction}: of {len(rows)} images, one part would be empty; give another.")
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    return rows.select(np.sort(drawn[:first])), rows.select(np.sort(drawn[first:]))
+
+
+def _objects_of_each(rows: Dataset) -> Any:
+    """Return the number of objects of each image."""
+    column = rows.select_columns("objects").with_format("arrow")[:]["objects"].combine_chunks()
+    return np.diff(column.field("category").offsets.to_numpy())
+
+
+def _to_predict(config: ObjectsConfig) -> ChosenObjects:
+    """Choose images; where they are annotated, with their ids."""
+    with suppress(UserError):  # objects are not needed
+        objects = open_objects(config)
+        split = evaluated_split(objects.splits, config, "predict")
+        check_split(objects.splits, "data.validation_split", split)
+        rows = objects.splits[split].remove_columns("objects")
+        return ChosenObjects({"predict": rows}, note=all_of(rows, split), commit=objects.commit, files=objects.files)
+    opened = open_source(config, sort=config.validation_split is not None)
+    found = DatasetDict(opened.splits)
+    split = evaluated_split(found, config, "predict")
+    check_split(found, "data.validation_split", split)
+    column = image_column(found[split].features, config.image_column)
+    rows = found[split].select_columns(column).cast_column(column, Image(decode=False))
+    note = all_of(rows, split) if len(found) > 1 else f"{len(rows)} images"
+    return ChosenObjects({"predict": rows}, image_column=column, note=note, commit=opened.commit, files=opened.files)
+
+
+def _scenes(config: ObjectsConfig) -> ChosenObjects:
+    drawn, held_out = Scenes(held_out=False), Scenes(held_out=True)
+    evaluated = [{"number": number} for number in range(VALIDATION_SCENES)]
+    return ChosenObjects(
+        {
+            "train": [{"number": number} for number in range(config.scenes)],
+            **dict.fromkeys(("validate", "test", "predict"), evaluated),
+        },
+        _DIGITS,
+        list(range(len(_DIGITS))),
+        has_masks=True,
+        note=f"validation on scenes of every {HELD_OUT}th digit, which are not trained on; training scenes are new in "
+        "each epoch",
+        scenes={"train": drawn, **dict.fromkeys(("validate", "test", "predict"), held_out)},
+    )

@@ -1,0 +1,65 @@
+"""First weights of a detector: those of a backbone, of a detector of ours, or of an official one."""
+
+from typing import Any
+
+from torch import Tensor
+
+from shvit_pl.errors import UserError
+from shvit_pl.models.detection.official import from_official, is_official
+from shvit_pl.models.weights import LoadReport, load_state, read_weights, timm_key
+
+_OF_CLASSES = (  # layers that depend on the number of classes
+    "head.classification_head.cls_logits.",
+    "roi_heads.box_predictor.",
+    "roi_heads.mask_predictor.mask_fcn_logits.",
+)
+
+
+def load_detector(model: Any, source: str, averaged: bool = False) -> LoadReport:
+    """Load weights into a detector: all of them, or of another network's the backbone.
+
+    Args:
+        model: A detector on the design that the weights were trained with.
+        source: A name of weights, as of `load_weights`: of a classification, whose backbone is taken; of a detection
+            of ours, with the same classes or others; or an official checkpoint of RetinaNet or Mask R-CNN.
+        averaged: Take the moving average that is held with them.
+
+    Returns:
+        What was loaded, and what is fresh.
+
+    Raises:
+        UserError: when the source can't be read, or is of another design or detector. The model is then unchanged.
+    """
+    _, state = read_weights(source, averaged)
+    if is_official(state):
+        state = from_official(state)
+    if not any(key.startswith("backbone.net.") for key in state):
+        report = load_state(model.backbone.net, {timm_key(key): value for key, value in state.items()}, source)
+        left_out = ("the classifier",) if report.unexpected else ()
+        return LoadReport(source, report.loaded, ("pyramid and heads (the source is a backbone)",), left_out)
+    own = model.state_dict()
+    fresh = [key for key in own if key.startswith(_OF_CLASSES) and key in state and own[key].shape != state[key].shape]
+    _check(own, {key: value for key, value in state.items() if key not in fresh}, fresh, source)
+    model.load_state_dict({**own, **{key: value for key, value in state.items() if key not in fresh}})
+    reinitialized = (f"the layers of classes ({len(fresh)} tensors; the source has other classes)",) if fresh else ()
+    return LoadReport(source, len(state) - len(fresh), reinitialized)
+
+
+def _check(own: dict[str, Tensor], state: dict[str, Tensor], fresh: list[str], source: str) -> None:
+    """Raise `UserError` unless tensors are exactly those of the detector, but for fresh ones."""
+    wanted = {key: value for key, value in own.items() if key not in fresh}
+    misshapen = {key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape}
+    problems = [
+        f"{len(keys)} {kind} (such as {min(keys)})"
+        for kind, keys in (
+            ("missing", wanted.keys() - state.keys()),
+            ("unexpected", state.keys() - wanted.keys()),
+            ("of another shape", misshapen),
+        )
+        if keys
+    ]
+    if problems:
+        raise UserError(
+            f"{source!r}: these weights are of another design or detector ({', '.join(problems)}). Nothing was loaded; "
+            "set model.design and model.detector to theirs."
+        )
