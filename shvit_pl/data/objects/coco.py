@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.objects.annotations import Annotations, Found, Source
+from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of
 from shvit_pl.data.objects.image_places import ImagePlaces
 from shvit_pl.errors import UserError, first_line
 
@@ -106,7 +106,7 @@ def _read_split(split: str, file: Path, content: dict[str, Any], places: ImagePl
     ids, taken = set[Any](), dict[str, Any]()
     for entry in content["images"]:
         image_id, name = _field(entry, "id", file), str(_field(entry, "file_name", file))
-        path = places.find(name, folders)
+        path = places.find(name, folders, split)
         if image_id in ids or path in taken:
             what = f"id {image_id}" if image_id in ids else f"file {name!r} (ids {taken[str(path)]} and {image_id})"
             raise UserError(f"data.path: two images of {file} have the {what}. Keep one of them.")
@@ -115,8 +115,7 @@ def _read_split(split: str, file: Path, content: dict[str, Any], places: ImagePl
             found.missing.append(name)
             continue
         taken[path] = image_id
-        size = int(entry.get("width") or 0), int(entry.get("height") or 0)
-        annotations.add_image(places.short(path), image_id, size if min(size) > 0 else None, path)
+        annotations.add_image(places.short(path), image_id, size_of(entry), path)
         for each in objects.get(image_id, ()):
             masks = each.get("segmentation")
             annotations.add(

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Image
 
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.objects.annotations import Annotations, Found, Source
+from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of
 from shvit_pl.data.objects.config import BoxFormat, ObjectsConfig
 from shvit_pl.data.objects.image_places import ImagePlaces
 from shvit_pl.data.opening import open_source
@@ -97,7 +97,7 @@ def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfi
         ids = _image_ids(rows)
         taken = dict[str, int]()
         for number, row in enumerate(rows):
-            path = places.find(row[image], [base])
+            path = places.find(row[image], [base], split)
             if path is None:
                 found.missing.append(row[image])
                 continue
@@ -107,7 +107,7 @@ def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfi
                     f"{row[image]!r}. Keep one, with all its objects."
                 )
             taken[path] = number
-            annotations.add_image(places.short(path), ids[number], _size(row), path)
+            annotations.add_image(places.short(path), ids[number], size_of(row), path)
             columns.add(annotations, row)
     found.files = places.account()
     return found
@@ -153,7 +153,8 @@ def _read_dataset(
     columns = _Columns(tables, config)
     found.categories = columns.label_names(splits)
     for split, rows in splits.items():
-        annotations = found.splits[split] = Annotations(split, "row", stored=stored.get(split))
+        kept = stored[split].with_format("arrow") if split in stored else None
+        annotations = found.splits[split] = Annotations(split, "row", stored=kept)
         ids = _image_ids(tables[split])
         paths = None if split in stored else _paths(rows, image)
         for number, row in enumerate(tables[split]):
@@ -161,7 +162,7 @@ def _read_dataset(
             if paths is not None and not os.path.exists(path):
                 found.missing.append(path)
                 continue
-            annotations.add_image(path, ids[number], _size(row), path)
+            annotations.add_image(path, ids[number], size_of(row), path)
             columns.add(annotations, row)
     return found
 
@@ -177,11 +178,6 @@ def _image_ids(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Return `image_id` where each row has its own, else running numbers."""
     ids = [row.get("image_id") for row in rows]
     return ids if None not in ids and len(set(map(repr, ids))) == len(ids) else list(range(len(rows)))
-
-
-def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = row.get("width"), row.get("height")
-    return (int(width), int(height)) if width and height else None
 
 
 # ---- which column, and which fields
