@@ -248,10 +248,9 @@ def _chosen(flag: str, given: str | None, there: Sequence[str], meant: Sequence[
             raise UserError(f"{flag} {given!r}: not there{did_you_mean(given, there)}; there are {', '.join(there)}.")
         return given
     if len(meant) != 1:
-        found = (
-            f"several hold {what} ({', '.join(meant)})" if meant else f"none holds {what}; there are {', '.join(there)}"
-        )
-        raise UserError(f"{flag}: {found}. Choose one with --{flag}.")
+        several = f"several hold {what} ({', '.join(meant)}). Choose one with"
+        nothing = f"nothing holds {what}; there are {', '.join(there)}. Name it with"
+        raise UserError(f"{flag}: {several if meant else nothing} --{flag}.")
     return meant[0]
 
 

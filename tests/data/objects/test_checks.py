@@ -465,7 +465,7 @@ MISTAKES = {
                 for split in ("train", "validation")
             ),
         ),
-        "data.objects_column: none holds boxes; there are file_name. Choose one with --data.objects_column.",
+        "data.objects_column: nothing holds boxes; there are file_name. Name it with --data.objects_column.",
     ),
 }
 

@@ -1,5 +1,6 @@
 """Opening images with objects: every format gives the same rows, which are written once."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -116,6 +117,64 @@ def test_a_killed_writer_leaves_nothing_and_two_at_once_agree(tmp_path):
     for reader in readers:
         reader.join()
     assert boxes == [[list(thing.box) for thing in SCENES["train"][0].things]] * 2
+
+
+@pytest.mark.parametrize(
+    ("file", "images", "split"),
+    [
+        ("result.json", "images", "train"),
+        ("labels.json", "data", "train"),
+        ("annotations/instances_default.json", "images/default", "train"),
+        ("annotations/val.json", "images/val", "validation"),
+        ("annotations/birds.json", "images", "train"),
+        ("_annotations.coco.json", "", "train"),
+    ],
+)
+def test_other_names_of_files_of_coco(file, images, split, tmp_path):
+    for scene in SCENES["train"]:
+        formats.picture(tmp_path / images / scene.name, scene)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(json.dumps(formats.coco_json(SCENES["train"])))
+    assert {name: len(rows) for name, rows in opened(tmp_path).splits.items()} == {split: 3}
+
+
+def roboflow_yolo(folder):
+    """Its entries lead out of the folder, and one to nothing."""
+    formats.yolo(folder)
+    for old, new in (("train", "train"), ("val", "valid")):
+        for kind in ("images", "labels"):
+            (folder / new).mkdir(exist_ok=True)
+            (folder / kind / old).rename(folder / new / kind)
+    sets = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+    (folder / "data.yaml").write_text(f"{sets}nc: 3\nnames: {list(NAMES)}\n")
+    return folder
+
+
+def listed_yolo(folder):
+    formats.yolo(folder)
+    (folder / "train.txt").write_text("".join(f"./images/train/{number}.png\n" for number in range(3)))
+    (folder / "data.yaml").write_text("train: train.txt\nval: [images/val]\nnames: {0: ant, 1: bee, 2: cat}\n")
+    return folder / "data.yaml"
+
+
+@pytest.mark.parametrize("write", [roboflow_yolo, listed_yolo])
+def test_other_folders_of_yolo(write, tmp_path):
+    objects = opened(write(tmp_path))
+    assert {name: len(rows) for name, rows in objects.splits.items()} == {"train": 3, "validation": 1}
+    assert objects.counts["boxes"] == 4
+
+
+def test_one_metadata_for_all_splits_and_columns_without_a_common_one(tmp_path):
+    lines = []
+    for split in formats.metadata(tmp_path) and SCENES:
+        file = tmp_path / split / "metadata.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        lines += [{"file_name": f"{split}/{row['file_name']}", **row["objects"]} for row in rows]
+        file.unlink()
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    objects = opened(tmp_path)
+    assert {name: len(rows) for name, rows in objects.splits.items()} == {"train": 3, "validation": 1}
+    assert (objects.counts["boxes"], objects.has_masks) == (4, True)
 
 
 def on_hub(hub, name, make, folder, scenes=SCENES, **names):
