@@ -29,8 +29,8 @@ class DetectionFigures(RunCurves):
     """Figures of the first training batch and of the curves; of the best epoch's weights, detections and classes.
 
     The module has `class_names`, `category_ids`, and after a validation `results`: `val` and `val_ema`. Its
-    `validation_step` returns `found` (and `found_ema`), an element for each of `batch["truth"]`, which are None for
-    rows that don't count, and belong to the rows of `batch["image"]`.
+    `validation_step` returns `found` (and `found_ema`), an element for each row of the batch: `image`, `sizes`, `truth`
+    and `counted`, which is false for padding and for an image that can't be decoded.
     """
 
     panels = DETECTION
@@ -60,9 +60,10 @@ class DetectionFigures(RunCurves):
         drawn = trainer.state.fn == "fit" and not trainer.sanity_checking and run_folder(trainer) is not None
         if drawn and trainer.is_global_zero and len(self._shown) < _IMAGES:
             data, found = trainer.datamodule, outputs[f"found{_ending(trainer)}"]  # type: ignore[attr-defined]
-            for index, (truth, detections) in enumerate(zip(batch["truth"], found, strict=True)):
-                if truth is not None and len(self._shown) < _IMAGES:
-                    self._shown.append((image_of(batch, index, data.mean, data.std), truth, detections))
+            for index, counts in enumerate(batch["counted"]):
+                if counts and len(self._shown) < _IMAGES:
+                    image = image_of(batch, index, data.mean, data.std)
+                    self._shown.append((image, batch["truth"][index], found[index]))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Add to the curves; draw the detections, and into the folder what is of weights that are the best so far."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from shvit_pl.data import transforms
+from shvit_pl.data.objects.masks import run_library
 from shvit_pl.plots import color, short_name
 
 Picture = NDArray[np.uint8]
@@ -94,9 +95,7 @@ def _masks(objects: Mapping[str, Any], order: Sequence[int]) -> list[NDArray[np.
         return [objects["masks"][index].detach().cpu().to(torch.uint8).numpy() for index in order]
     if not objects.get("rles"):
         return []
-    from faster_coco_eval.core import mask
-
-    return [np.ascontiguousarray(mask.decode(objects["rles"][index])) for index in order]
+    return [np.ascontiguousarray(run_library().decode(objects["rles"][index])) for index in order]
 
 
 def _draw_boxes(picture: Image.Image, boxes: Sequence[tuple[list[float], str, tuple[int, ...]]], side: int) -> None:

@@ -42,7 +42,7 @@ def run(tmp_path):
     return trainer, module, summary
 
 
-def validate(figures, trainer, module, found, truth):
+def validate(figures, trainer, module, found, truth, padding=()):
     figures.on_validation_start(trainer, module)
     for first in range(0, len(truth), 3):
         part = truth[first : first + 3]
@@ -50,6 +50,7 @@ def validate(figures, trainer, module, found, truth):
             "image": torch.zeros(len(part), 3, 160, 192),
             "sizes": [(SIZE[0] // 2, SIZE[1] // 2)] * len(part),
             "truth": part,
+            "counted": [index not in padding for index in range(first, first + len(part))],
         }
         averaged = found[first : first + 3]
         outputs = {"found": [drawing.above(each, 2.0) for each in averaged], "found_ema": averaged}
@@ -73,7 +74,7 @@ def test_detections_are_of_the_monitored_weights_and_files_of_the_best_epoch(run
     score = module.results["val_ema"].score
     figures, folder = DetectionFigures(), tmp_path / "run" / "figures"
     summary.improved = False
-    validate(figures, trainer, module, found, [None, *truth[1:]])  # the first image is padding
+    validate(figures, trainer, module, found, truth, padding=[0])
     assert logged == ["detections"]
     assert not folder.exists()
     assert drawn[::2] == truth[1:9]

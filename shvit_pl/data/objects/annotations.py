@@ -1,6 +1,7 @@
 """What a dataset says of its images and objects, the same for every format; nothing is judged yet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any
@@ -42,7 +43,7 @@ class Annotations:
     masks: list[Any] = field(default_factory=list)
     """By object: COCO's polygons or runs, or None."""
     stored: Dataset | None = None
-    """The column `image` of a dataset that holds the images, row by row."""
+    """The column `image` of a dataset that holds the images, row by row, as Arrow."""
 
     def add_image(self, name: str, image_id: Any, size: tuple[int, int] | None = None, path: str = "") -> None:
         """Add an image, to which the objects that follow belong."""
@@ -56,8 +57,8 @@ class Annotations:
         self.rows.append(len(self.names) - 1)
         self.boxes.append(box)
         self.categories.append(category)
-        self.areas.append(nan if area is None else float(area))
-        self.crowds.append(bool(crowd))
+        self.areas.append(number_or(nan, area))
+        self.crowds.append(number_or(0, crowd) == 1)
         self.masks.append(mask)
 
     def where(self, index: int) -> str:
@@ -75,9 +76,22 @@ class Annotations:
         """Return what PIL can open: an image's path, or its stored bytes without a copy; None where it has none."""
         if self.stored is None:
             return from_text(self.paths[row])
-        image = self.stored.with_format("arrow")[row]["image"][0]
+        image = self.stored[row]["image"][0]
         data, path = image["bytes"], image["path"].as_py()
         return pa.BufferReader(data.as_buffer()) if data.is_valid else path and from_text(path)
+
+
+def number_or(default: float, value: Any) -> float:
+    """Return a number that may be written as text, or the default for what is none."""
+    with suppress(TypeError, ValueError):
+        return float(value)
+    return default
+
+
+def size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return an image's width and height as annotated; None where they are not."""
+    width, height = (number_or(0, entry.get(name)) for name in ("width", "height"))
+    return (int(width), int(height)) if width >= 1 and height >= 1 else None
 
 
 @dataclass

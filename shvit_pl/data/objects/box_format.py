@@ -64,12 +64,12 @@ def _in_pixels(boxes: Boxes, usual: BoxFormat | None, usual_of: str) -> tuple[Bo
     outside = f"outside their image or inside out: {others}" if others else "all inside their images in each format"
     if len(stand) == 1:
         return stand[0], outside
-    for name, fits in (("masks", _fit_masks), ("areas", _fit_areas)):
+    for name, fits in (("masks fit", _fit_masks), ("areas are the boxes'", _are_areas), ("areas fit", _hold_areas)):
         fitting = {form: fits(boxes, form) for form in stand or _FORMATS}
         shares = ", ".join(f"{form} {share:.0%}" for form, share in fitting.items())
         good = [form for form, share in fitting.items() if share >= 1 - _SOME]
         if len(good) == 1:
-            return good[0], f"{outside}; {name} fit: {shares}"
+            return good[0], f"{outside}; {name}: {shares}"
         stand = good or stand
     if usual in (stand or _FORMATS):
         assert usual is not None
@@ -125,12 +125,24 @@ def _fit_masks(boxes: Boxes, form: BoxFormat) -> float:
     return float((np.abs(corners - extents) <= slack).all(1).mean()) if len(corners) else 0.0
 
 
-def _fit_areas(boxes: Boxes, form: BoxFormat) -> float:
+def _are_areas(boxes: Boxes, form: BoxFormat) -> float:
+    """Return the share of boxes whose area is the one given for them."""
+    sides, areas = _sides_and_areas(boxes, form)
+    slack = 0.01 * areas + sides.sum(1) + 1  # sides may have been rounded
+    return float((np.abs(sides.prod(1) - areas) <= slack).mean()) if len(areas) else 0.0
+
+
+def _hold_areas(boxes: Boxes, form: BoxFormat) -> float:
     """Return the share of boxes that hold the area given for them."""
+    sides, areas = _sides_and_areas(boxes, form)
+    return float(((sides + 1).prod(1) >= 0.99 * areas).mean()) if len(areas) else 0.0
+
+
+def _sides_and_areas(boxes: Boxes, form: BoxFormat) -> tuple[Array, Array]:
+    """Return width and height of boxes `(M, 2)` and the areas given for them, where they are."""
     known = np.isfinite(boxes.areas) & (boxes.areas > 0)
     corners = to_corners(boxes.numbers, boxes.sizes, form)[known]
-    sides = np.maximum(corners[:, 2:] - corners[:, :2], 0)
-    return float((sides.prod(1) >= 0.99 * boxes.areas[known] - 1).mean()) if len(corners) else 0.0
+    return np.maximum(corners[:, 2:] - corners[:, :2], 0), boxes.areas[known]
 
 
 def _one_of(forms: Sequence[BoxFormat]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shvit_pl.data.folders import BROKEN_SHARE
 from shvit_pl.data.objects.annotations import Annotations, Found
 from shvit_pl.data.objects.box_format import FEW, NORMALIZED, Boxes, are_normalized, decide, to_corners
 from shvit_pl.data.objects.classes import Classes, number_classes
@@ -17,7 +18,7 @@ from shvit_pl.data.objects.masks import Masks, parse_masks
 from shvit_pl.errors import UserError, first_few, first_names
 
 Marks = NDArray[np.bool_]
-LOST_SHARE = 0.01  # of boxes, or of images, that may be left out
+LOST_SHARE = BROKEN_SHARE  # of boxes, or of images, that may be left out
 _LEAST_SIDE, _LEAST_SHARE = 1.0, 0.2  # of a clipped box: pixels, and share of its area
 _MANY_CROWDS = 0.5  # of the objects
 

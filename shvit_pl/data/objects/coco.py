@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.objects.annotations import Annotations, Found, Source
+from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of
 from shvit_pl.data.objects.image_places import ImagePlaces
 from shvit_pl.errors import UserError, first_line
 
 _ROBOFLOW = "_annotations.coco.json"
+_ALONE = ("result.json", "labels.json", "annotations.json")  # Label Studio, FiftyOne
+_OTHER_TASKS = ("person_keypoints_", "captions_", "image_info_", "stuff_", "panoptic_")
 _NOT_LISTED = "of an image that is not listed"
 
 
@@ -33,8 +35,12 @@ def _files(folder: Path) -> dict[str, Path]:
     places = [place for place in sorted(folder.iterdir()) if place.name.lower() in SPLITS]
     files = [(SPLITS[place.name.lower()], place / _ROBOFLOW) for place in places] + [("train", folder / _ROBOFLOW)]
     files = [(split, file) for split, file in files if file.is_file()]
-    if not files:
-        files = [(_split_of(file), file) for file in sorted(folder.glob("annotations/instances_*.json"))]
+    for pattern in ("annotations/instances_*.json", "annotations/*.json", *_ALONE):
+        if not files:
+            names = [file for file in sorted(folder.glob(pattern)) if not file.name.startswith(_OTHER_TASKS)]
+            files = [(_split_of(file), file) for file in names]
+    if len(files) == 1 and files[0][0] not in SPLITS.values():
+        files = [("train", files[0][1])]
     by_split: dict[str, Path] = {}
     for split, file in files:
         if split in by_split:
@@ -50,7 +56,7 @@ def _files(folder: Path) -> dict[str, Path]:
 def _split_of(file: Path) -> str:
     name = file.stem.removeprefix("instances_")
     words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word in SPLITS]
-    return SPLITS[words[0]] if words else "train" if name == "default" else name
+    return SPLITS[words[0]] if words else name
 
 
 def _read(folder: Path, files: Mapping[str, Path]) -> Found:
@@ -106,7 +112,7 @@ def _read_split(split: str, file: Path, content: dict[str, Any], places: ImagePl
     ids, taken = set[Any](), dict[str, Any]()
     for entry in content["images"]:
         image_id, name = _field(entry, "id", file), str(_field(entry, "file_name", file))
-        path = places.find(name, folders)
+        path = places.find(name, folders, split)
         if image_id in ids or path in taken:
             what = f"id {image_id}" if image_id in ids else f"file {name!r} (ids {taken[str(path)]} and {image_id})"
             raise UserError(f"data.path: two images of {file} have the {what}. Keep one of them.")
@@ -115,8 +121,7 @@ def _read_split(split: str, file: Path, content: dict[str, Any], places: ImagePl
             found.missing.append(name)
             continue
         taken[path] = image_id
-        size = int(entry.get("width") or 0), int(entry.get("height") or 0)
-        annotations.add_image(places.short(path), image_id, size if min(size) > 0 else None, path)
+        annotations.add_image(places.short(path), image_id, size_of(entry), path)
         for each in objects.get(image_id, ()):
             masks = each.get("segmentation")
             annotations.add(

@@ -2,30 +2,23 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, Image
+from datasets import Dataset, Image
 
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.objects.annotations import Annotations, Found, Source
+from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of
 from shvit_pl.data.objects.config import BoxFormat, ObjectsConfig
+from shvit_pl.data.objects.fields import ObjectFields
 from shvit_pl.data.objects.image_places import ImagePlaces
 from shvit_pl.data.opening import open_source
 from shvit_pl.data.splits import image_column
-from shvit_pl.errors import UserError, did_you_mean, first_line
+from shvit_pl.errors import UserError, first_line
 from shvit_pl.files import as_text
 
-_BOXES = ("bbox", "bboxes", "boxes", "box")
-_CATEGORIES = (
-    *("category", "categories", "category_id", "category_ids", "label", "labels", "class", "classes"),
-    *("class_id", "class_ids", "class_name", "name"),
-)
-_MASKS = ("segmentation", "segmentations", "masks", "mask", "polygons", "polygon", "rle")
-_AREAS = ("area", "areas")
-_CROWDS = ("iscrowd", "is_crowd", "crowd")
 _PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")
 _USUAL: dict[str, BoxFormat] = {
     **dict.fromkeys(("cppe-5", "rishitdagli/cppe-5"), "xywh"),
@@ -87,7 +80,7 @@ def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfi
     tables = {split: _json_lines(file) for split, file in files.items()}
     if list(tables) == ["train"]:
         tables = _by_folder(tables["train"])
-    columns = _Columns(tables, config)
+    columns = ObjectFields(tables, config)
     for split, rows in tables.items():
         base = files.get(split, files.get("train", folder)).parent
         annotations = found.splits[split] = Annotations(split, "line")
@@ -97,7 +90,7 @@ def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfi
         ids = _image_ids(rows)
         taken = dict[str, int]()
         for number, row in enumerate(rows):
-            path = places.find(row[image], [base])
+            path = places.find(row[image], [base], split)
             if path is None:
                 found.missing.append(row[image])
                 continue
@@ -107,7 +100,7 @@ def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfi
                     f"{row[image]!r}. Keep one, with all its objects."
                 )
             taken[path] = number
-            annotations.add_image(places.short(path), ids[number], _size(row), path)
+            annotations.add_image(places.short(path), ids[number], size_of(row), path)
             columns.add(annotations, row)
     found.files = places.account()
     return found
@@ -150,10 +143,11 @@ def _read_dataset(
         names = [name for name in rows.column_names if name != image and not isinstance(rows.features[name], Image)]
         values = rows.select_columns(names)[:] if names else {}
         tables[split] = [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    columns = _Columns(tables, config)
+    columns = ObjectFields(tables, config)
     found.categories = columns.label_names(splits)
     for split, rows in splits.items():
-        annotations = found.splits[split] = Annotations(split, "row", stored=stored.get(split))
+        kept = stored[split].with_format("arrow") if split in stored else None
+        annotations = found.splits[split] = Annotations(split, "row", stored=kept)
         ids = _image_ids(tables[split])
         paths = None if split in stored else _paths(rows, image)
         for number, row in enumerate(tables[split]):
@@ -161,7 +155,7 @@ def _read_dataset(
             if paths is not None and not os.path.exists(path):
                 found.missing.append(path)
                 continue
-            annotations.add_image(path, ids[number], _size(row), path)
+            annotations.add_image(path, ids[number], size_of(row), path)
             columns.add(annotations, row)
     return found
 
@@ -177,140 +171,3 @@ def _image_ids(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Return `image_id` where each row has its own, else running numbers."""
     ids = [row.get("image_id") for row in rows]
     return ids if None not in ids and len(set(map(repr, ids))) == len(ids) else list(range(len(rows)))
-
-
-def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = row.get("width"), row.get("height")
-    return (int(width), int(height)) if width and height else None
-
-
-# ---- which column, and which fields
-
-
-class _Columns:
-    """The column of objects of all splits, and the names of its fields."""
-
-    def __init__(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], config: ObjectsConfig) -> None:
-        rows = [row for table in tables.values() for row in table]
-        there = list(dict.fromkeys(name for row in rows[:1] for name in row))
-        holding = {name: keys for name in there if (keys := _box_keys(rows, name))}
-        column = self.column = _chosen("data.objects_column", config.objects_column, there, list(holding), "boxes")
-        if column not in holding:
-            raise UserError(
-                f"data.objects_column {column!r}: it holds no boxes, lists of four numbers"
-                + (f"; {', '.join(holding)} does." if holding else ".")
-            )
-        self.is_flat = holding[column] == [""]  # boxes, classes, ... are columns of their own
-        fields = there if self.is_flat else _fields(rows, column)
-        boxes = [column] if self.is_flat else holding[column]
-        usual = [name for name in _BOXES if name in boxes] or boxes
-        self.bbox = _chosen(
-            "data.bbox_key", config.bbox_key, fields, usual[:1] if usual[0] in _BOXES else usual, "boxes"
-        )
-        named = [name for name in _CATEGORIES if name in fields]
-        self.category = _chosen("data.category_key", config.category_key, fields, named[:1], "classes")
-        named = [name for name in _MASKS if name in fields]
-        self.mask = (
-            _chosen("data.mask_key", config.mask_key, fields, named[:1], "masks") if named or config.mask_key else ""
-        )
-        self.area = next((name for name in _AREAS if name in fields), "")
-        self.crowd = next((name for name in _CROWDS if name in fields), "")
-
-    def add(self, annotations: Annotations, row: Mapping[str, Any]) -> None:
-        """Add a row's objects to its image, the last one."""
-        names = [name for name in (self.bbox, self.category, self.area, self.crowd, self.mask) if name]
-        value = {name: row.get(name) for name in names} if self.is_flat else row.get(self.column)
-        for each in _each(value, names, annotations):
-            annotations.add(
-                each.get(self.bbox),
-                each.get(self.category),
-                each.get(self.area),
-                each.get(self.crowd, False),
-                each.get(self.mask),
-            )
-
-    def label_names(self, splits: Mapping[str, Dataset]) -> dict[Any, str] | None:
-        """Return the names of class numbers, where the column's type has them."""
-        names: dict[Any, str] = {}
-        for split, rows in splits.items():
-            feature: Any = rows.features[self.category if self.is_flat else self.column]
-            feature = getattr(feature, "feature", feature)
-            feature = feature if self.is_flat else feature[self.category]
-            feature = getattr(feature, "feature", feature)
-            if isinstance(feature, ClassLabel):
-                own = dict(enumerate(feature.names))
-                if names and own != names:
-                    raise UserError(f"data.path: {split} numbers its classes in another way than the other splits.")
-                names = own
-        return names or None
-
-
-def _chosen(flag: str, given: str | None, there: Sequence[str], meant: Sequence[str], what: str) -> str:
-    """Return the given name, or the only one that is meant."""
-    if given is not None:
-        if given not in there:
-            raise UserError(f"{flag} {given!r}: not there{did_you_mean(given, there)}; there are {', '.join(there)}.")
-        return given
-    if len(meant) != 1:
-        found = (
-            f"several hold {what} ({', '.join(meant)})" if meant else f"none holds {what}; there are {', '.join(there)}"
-        )
-        raise UserError(f"{flag}: {found}. Choose one with --{flag}.")
-    return meant[0]
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(each, int | float) for each in value)
-
-
-def _are_boxes(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and _is_box(value[0])
-
-
-def _box_keys(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    """Return the fields of a column that hold boxes; [''] where it is a list of boxes itself."""
-    for row in rows:
-        value = row.get(name)
-        if _are_boxes(value):
-            return [""]
-        if isinstance(value, dict):
-            keys = [key for key, entries in value.items() if _are_boxes(entries)]
-        else:
-            first = value[0] if isinstance(value, list | tuple) and value else None
-            keys = [key for key, entry in first.items() if _is_box(entry)] if isinstance(first, dict) else []
-        if keys:
-            return keys
-    return []
-
-
-def _fields(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
-    fields: dict[str, None] = {}
-    for row in rows:
-        value = row.get(column)
-        entries = [value] if isinstance(value, dict) else value or []
-        fields |= {key: None for entry in entries for key in entry}
-    return list(fields)
-
-
-def _each(value: Any, names: Sequence[str], annotations: Annotations) -> Iterator[Mapping[str, Any]]:
-    """Yield objects one by one, from a list of them or from lists of their fields."""
-    if not isinstance(value, dict):
-        yield from value or []
-        return
-    lists = {name: entries for name in names if (entries := _listed(value.get(name))) is not None}
-    counts = {name: len(entries) for name, entries in lists.items()}
-    if len(set(counts.values())) > 1:
-        given = ", ".join(f"{count} {name}" for name, count in counts.items())
-        raise UserError(
-            f"data.path: fields of different length in {annotations.image(len(annotations.names) - 1)}: {given}. Each "
-            "object needs all of them."
-        )
-    for values in zip(*lists.values(), strict=True):
-        yield dict(zip(lists, values, strict=True))
-
-
-def _listed(value: Any) -> list[Any] | None:
-    """Return the entries of a field; lists of an object's own fields, as of runs, become a list of objects."""
-    if isinstance(value, dict):
-        return [dict(zip(value, entries, strict=True)) for entries in zip(*value.values(), strict=True)]
-    return None if value is None else list(value)

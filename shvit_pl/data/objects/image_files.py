@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image as PILImage
 
+from shvit_pl.data.folders import BROKEN_SHARE
 from shvit_pl.data.objects.annotations import Annotations, Found
 from shvit_pl.errors import UserError, first_few
 
 _SAMPLE = 200  # images that are looked into
-_WRONG_SHARE = 0.01  # of them, whose size may be another
 _ORIENTATION = 0x0112
 _ON_ITS_SIDE = 5  # the first of the orientations that swap width and height
 
@@ -34,7 +34,7 @@ def measure(found: Found, rotation: bool | Literal["auto"]) -> tuple[bool, list[
         for split, row, header in headers
         if (annotated := split.sizes[row]) is not None and _size(header, turned) != annotated
     ]
-    if len(wrong) > _WRONG_SHARE * len(headers):
+    if len(wrong) > BROKEN_SHARE * len(headers):
         flag = (
             ""
             if rotation == "auto"
@@ -47,11 +47,22 @@ def measure(found: Found, rotation: bool | Literal["auto"]) -> tuple[bool, list[
     if wrong:
         notes.append(f"{len(wrong)} of {len(headers)} images are not of their annotated size: {first_few(wrong)}")
     concerned = {orientation for _, _, (_, orientation) in headers}
+    unreadable = []
     for split in found.splits.values():
         for row, size in enumerate(split.sizes):
-            if size is None and (header := _header(split.open(row))) is not None:
-                split.sizes[row] = _size(header, turned)
-                concerned.add(header[1])
+            if size is not None:
+                continue
+            if (header := _header(split.open(row))) is None:
+                unreadable.append(split.image(row))
+                continue
+            split.sizes[row] = _size(header, turned)
+            concerned.add(header[1])
+    total = sum(len(split.names) for split in found.splits.values())
+    if len(unreadable) > BROKEN_SHARE * total:
+        raise UserError(
+            f"data.path: {len(unreadable)} of {total} images can't be read, and more than {BROKEN_SHARE:.0%} stops a "
+            f"run: {unreadable[0]}. Repair or remove them."
+        )
     if turned and rotation == "auto" and not notes:
         turned = max(concerned, default=1) > 1
         notes += ["images are turned as their EXIF block says, as YOLO's programs do"] if turned else []

@@ -1,7 +1,8 @@
 """Masks as datasets write them: polygons, or runs (RLE) as numbers, text or bytes; to polygons or compressed runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def parse_masks(masks: Sequence[Any], sizes: NDArray[np.float64], are_shares: bo
     count = len(masks)
     parsed = Masks([[] for _ in masks], [""] * count, np.full((count, 4), np.nan), np.full(count, np.nan), {})
     runs: list[tuple[int, dict[str, Any]]] = []
+    rings: list[tuple[int, Sequence[float]]] = []
     for index, mask in enumerate(masks):
         if are_shares and np.isnan(sizes[index]).any():
             continue
@@ -53,33 +55,62 @@ def parse_masks(masks: Sequence[Any], sizes: NDArray[np.float64], are_shares: bo
                 parsed.wrong[index] = f"{width} x {height} pixels, and its image {expected[0]:g} x {expected[1]:g}"
                 continue
             runs.append((index, {"size": [height, width], "counts": mask["counts"]}))
-        elif isinstance(mask, list | tuple | np.ndarray) and len(mask):
-            rings = [ring for ring in _rings(mask) if len(ring) >= _FEWEST]
-            if are_shares:
-                rings = [(ring.reshape(-1, 2) * sizes[index]).ravel() for ring in rings]
-            if any(len(ring) % 2 or not np.isfinite(ring).all() for ring in rings):
-                parsed.wrong[index] = "a ring of its polygon is not pairs of finite numbers"
-            elif rings:
-                parsed.polygons[index] = [ring.tolist() for ring in rings]
-                corners = [ring.reshape(-1, 2) for ring in rings]
-                every = np.concatenate(corners)
-                area = sum(_area(ring) for ring in corners)
-                if area > 0:
-                    parsed.extents[index], parsed.areas[index] = [*every.min(0), *every.max(0)], area
+        elif isinstance(mask, list | tuple) and mask:
+            rings += [(index, ring) for ring in _rings(mask) if len(ring) >= _FEWEST]
+    _add_polygons(parsed, rings, sizes if are_shares else None)
     _add_runs(parsed, runs)
     return parsed
 
 
-def _rings(mask: Any) -> list[NDArray[np.float64]]:
-    """Return the rings of a polygon: of lists of numbers or of points, or of one list of numbers."""
-    if not isinstance(mask[0], list | tuple | np.ndarray):
-        return [np.asarray(mask, np.float64)]
-    return [np.asarray(ring, np.float64).ravel() for ring in mask]
+def _rings(mask: Sequence[Any]) -> Iterator[Sequence[float]]:
+    """Yield the rings of a polygon: of lists of numbers or of points, or of one list of numbers."""
+    for ring in mask if isinstance(mask[0], list | tuple) else [mask]:
+        points = isinstance(ring, list | tuple) and len(ring) and isinstance(ring[0], list | tuple)
+        yield list(chain.from_iterable(ring)) if points else ring
 
 
-def _area(ring: NDArray[np.float64]) -> float:
-    x, y = (ring - ring[0]).T
-    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+def _add_polygons(
+    parsed: Masks, rings: Sequence[tuple[int, Sequence[float]]], scales: NDArray[np.float64] | None
+) -> None:
+    """Add all rings at once, as there are many."""
+    points = _numbers(rings)
+    if points is None:  # one of them is wrong
+        for index, ring in rings:
+            if _numbers([(index, ring)]) is None:
+                parsed.wrong[index] = "a ring of its polygon is not pairs of finite numbers"
+        return
+    if not rings:
+        return
+    owners = np.array([index for index, _ in rings])
+    counts = np.array([len(ring) // 2 for _, ring in rings])
+    if scales is not None:
+        points = points * np.repeat(scales[owners], counts, axis=0)
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    following = np.arange(1, len(points) + 1)
+    following[ends - 1] = starts
+    moved = points - np.repeat(points[starts], counts, axis=0)  # exact also far from the origin
+    crosses = moved[:, 0] * moved[following, 1] - moved[following, 0] * moved[:, 1]
+    areas = np.bincount(owners, np.abs(np.add.reduceat(crosses, starts)) / 2, len(parsed.areas))
+    low, high = np.full((len(areas), 2), np.inf), np.full((len(areas), 2), -np.inf)
+    np.minimum.at(low, owners, np.minimum.reduceat(points, starts))
+    np.maximum.at(high, owners, np.maximum.reduceat(points, starts))
+    filled = areas > 0
+    parsed.areas[filled], parsed.extents[filled] = areas[filled], np.concatenate([low, high], axis=1)[filled]
+    numbers = points.ravel().tolist()
+    for owner, start, end in zip(owners.tolist(), (2 * starts).tolist(), (2 * ends).tolist(), strict=True):
+        parsed.polygons[owner].append(numbers[start:end])
+
+
+def _numbers(rings: Sequence[tuple[int, Sequence[float]]]) -> NDArray[np.float64] | None:
+    """Return the points of all rings `(P, 2)`; None where a ring is not pairs of finite numbers."""
+    if any(len(ring) % 2 for _, ring in rings):
+        return None
+    try:
+        points = np.fromiter(chain.from_iterable(ring for _, ring in rings), np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        return None
+    return points if np.isfinite(points).all() else None
 
 
 def _add_runs(parsed: Masks, runs: Sequence[tuple[int, dict[str, Any]]]) -> None:
@@ -88,7 +119,7 @@ def _add_runs(parsed: Masks, runs: Sequence[tuple[int, dict[str, Any]]]) -> None
     library = run_library()
     for index, mask in runs:
         try:
-            if isinstance(mask["counts"], list | tuple | np.ndarray):
+            if isinstance(mask["counts"], list | tuple):
                 counts = [int(count) for count in mask["counts"]]
                 if sum(counts) != mask["size"][0] * mask["size"][1] or min(counts) < 0:
                     parsed.wrong[index] = "its runs don't add up to its size"

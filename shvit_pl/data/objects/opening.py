@@ -90,5 +90,5 @@ def _check_local(config: ObjectsConfig) -> None:
 
 
 def _holds_rows(folder: Path) -> bool:
-    marks = ("state.json", "dataset_dict.json", "README.md")
+    marks = ("state.json", "dataset_dict.json")
     return any((folder / name).exists() for name in marks) or bool(table_files(folder)[0])

@@ -1,6 +1,7 @@
 """YOLO's folders: `data.yaml`, images, and a text file of boxes or polygons for each, in shares of the image."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,13 @@ def _yaml(folder: Path) -> Path | None:
     if folder.is_file():
         return folder if folder.suffix.lower() in (".yaml", ".yml") else None
     usual = [folder / name for name in ("data.yaml", "data.yml", "dataset.yaml") if (folder / name).is_file()]
-    others = [file for file in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))) if "names:" in file.read_text()]
+    others = [file for file in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))) if _names_sets(file)]
     return usual[0] if usual else others[0] if len(others) == 1 else None
+
+
+def _names_sets(file: Path) -> bool:
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return all(re.search(rf"^{key}:", text, re.MULTILINE) for key in ("names", "(train|val)"))
 
 
 def _read_yaml(file: Path) -> _Set:

@@ -1,9 +1,12 @@
 """What the four numbers of a box are, by evidence."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
 from shvit_pl.data.objects.box_format import Boxes, decide, to_corners
+from shvit_pl.errors import UserError
 from tests.refusals import refused
 
 FORMATS = ("xywh", "xyxy", "cxcywh", "yolo")
@@ -84,3 +87,24 @@ def test_shares_that_are_no_centers_are_refused(form):
     shares = Boxes(given.numbers / np.tile(SIZE, 2), given.sizes, given.areas, given.extents)
     with refused(f"data.box_format auto: no number is above 1.5 ... they seem to be {form} ... --data.box_format yolo"):
         decide(shares)
+
+
+def test_it_is_never_wrong_about_boxes_of_any_kind_and_number():
+    """It may refuse: few boxes, or large ones, or none at an edge, fit into several formats."""
+    generator = np.random.default_rng(1)
+    right = 0
+    for _ in range(500):
+        count, form = int(generator.choice([3, 10, 40, 300])), FORMATS[generator.integers(4)]
+        low, high = [(0.01, 0.1), (0.05, 0.5), (0.4, 0.95), (0.8, 1)][generator.integers(4)]
+        sides = generator.uniform(low, high, (count, 2))
+        start = (1 - sides) * generator.uniform(*([0, 1] if generator.random() < 0.7 else [0.35, 0.65]), (count, 2))
+        shares, sizes = np.concatenate([start, start + sides], axis=1), generator.integers(64, 1200, (count, 2)) * 1.0
+        numbers = written(shares, form) / (1 if form == "yolo" else np.tile(SIZE, 2) / np.tile(sizes, 2))
+        if form != "yolo" and generator.random() < 0.5:
+            numbers = numbers.round()
+        filled = [np.nan, 1, generator.uniform(0.5, 0.9, count)][generator.integers(3)]
+        given = Boxes(numbers, sizes, (sides * sizes).prod(1) * filled, np.full((count, 4), np.nan))
+        with suppress(UserError):
+            assert decide(given)[0] == form
+            right += 1
+    assert right > 300

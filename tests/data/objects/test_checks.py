@@ -90,6 +90,7 @@ REPAIRED = {
         with_annotation(segmentation={"size": [64, 64], "counts": [10, 5, 64 * 64 - 15]}, iscrowd=1),
         {"boxes": 180, "crowds": 1},
     ),
+    "text for numbers": (with_annotation(iscrowd="0", area="12", category_id=1.0), {"boxes": 180, "crowds": 0}),
     "a stray": (
         with_all(annotations=lambda all_: [*all_, {**all_[0], "image_id": 99}][: len(all_) + (len(all_) > 100)]),
         {"boxes": 180, "boxes dropped: of an image that is not listed": 1},
@@ -334,6 +335,16 @@ REFUSED = {
         {},
         "data.path: 1 of 3 images are not there (0.png), and more than 1% stops a run.",
     ),
+    "14 in another split": (
+        then(
+            lambda folder: formats.coco(
+                folder, many() | {"validation": [Scene("0.png", many()["train"][0].things, (64, 64))]}
+            ),
+            lambda path: (path / "train2017" / "0.png").unlink(),
+        ),
+        {},
+        "data.path: 1 of 3 images are not there (0.png)",
+    ),
     "14 twice": (
         with_all(images=lambda images: [*images, {**images[0], "id": 77}]),
         {},
@@ -366,6 +377,11 @@ REFUSED = {
         ),
         {},
         "data.path: fields of different length in train line 0, image_id 0 ... 60 bbox, 60 category, 60 area, 59",
+    ),
+    "25 unreadable": (
+        then(formats.metadata, lambda path: (path / "train" / "0.png").write_bytes(b"no image")),
+        {},
+        "data.path: 1 of 4 images can't be read, and more than 1% stops a run: train line 0, image_id 0 (train/0.png).",
     ),
     "18 runs that don't add up": (
         with_annotation(segmentation={"size": [64, 64], "counts": [64 * 32]}),
@@ -449,7 +465,7 @@ MISTAKES = {
                 for split in ("train", "validation")
             ),
         ),
-        "data.objects_column: none holds boxes; there are file_name. Choose one with --data.objects_column.",
+        "data.objects_column: nothing holds boxes; there are file_name. Name it with --data.objects_column.",
     ),
 }
 

@@ -1,14 +1,18 @@
 """Opening images with objects: every format gives the same rows, which are written once."""
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
+from io import BytesIO
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
-from datasets import concatenate_datasets
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
 from shvit_pl.data.decoding import decode
 from shvit_pl.data.objects import opening
@@ -16,7 +20,8 @@ from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.layout import FEATURES
 from shvit_pl.data.objects.opening import open_objects
 from tests.data.objects import formats
-from tests.data.objects.formats import FORMATS, NAMES, SCENES
+from tests.data.objects.formats import FORMATS, NAMES, SCENES, Scene, Thing
+from tests.refusals import refused
 
 BOXES_ALONE = ("cppe-5", "detection-datasets/coco", "yolo boxes")
 COARSE = ("ClownRat/COCO2017",)  # runs have whole pixels
@@ -112,6 +117,140 @@ def test_a_killed_writer_leaves_nothing_and_two_at_once_agree(tmp_path):
     for reader in readers:
         reader.join()
     assert boxes == [[list(thing.box) for thing in SCENES["train"][0].things]] * 2
+
+
+@pytest.mark.parametrize(
+    ("file", "images", "split"),
+    [
+        ("result.json", "images", "train"),
+        ("labels.json", "data", "train"),
+        ("annotations/instances_default.json", "images/default", "train"),
+        ("annotations/val.json", "images/val", "validation"),
+        ("annotations/birds.json", "images", "train"),
+        ("_annotations.coco.json", "", "train"),
+    ],
+)
+def test_other_names_of_files_of_coco(file, images, split, tmp_path):
+    for scene in SCENES["train"]:
+        formats.picture(tmp_path / images / scene.name, scene)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(json.dumps(formats.coco_json(SCENES["train"])))
+    assert {name: len(rows) for name, rows in opened(tmp_path).splits.items()} == {split: 3}
+
+
+def roboflow_yolo(folder):
+    """Its entries lead out of the folder, and one to nothing."""
+    formats.yolo(folder)
+    for old, new in (("train", "train"), ("val", "valid")):
+        for kind in ("images", "labels"):
+            (folder / new).mkdir(exist_ok=True)
+            (folder / kind / old).rename(folder / new / kind)
+    sets = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+    (folder / "data.yaml").write_text(f"{sets}nc: 3\nnames: {list(NAMES)}\n")
+    return folder
+
+
+def listed_yolo(folder):
+    formats.yolo(folder)
+    (folder / "train.txt").write_text("".join(f"./images/train/{number}.png\n" for number in range(3)))
+    (folder / "data.yaml").write_text("train: train.txt\nval: [images/val]\nnames: {0: ant, 1: bee, 2: cat}\n")
+    return folder / "data.yaml"
+
+
+@pytest.mark.parametrize("write", [roboflow_yolo, listed_yolo])
+def test_other_folders_of_yolo(write, tmp_path):
+    objects = opened(write(tmp_path))
+    assert {name: len(rows) for name, rows in objects.splits.items()} == {"train": 3, "validation": 1}
+    assert objects.counts["boxes"] == 4
+
+
+def test_one_metadata_for_all_splits_and_columns_without_a_common_one(tmp_path):
+    lines = []
+    for split in formats.metadata(tmp_path) and SCENES:
+        file = tmp_path / split / "metadata.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        lines += [{"file_name": f"{split}/{row['file_name']}", **row["objects"]} for row in rows]
+        file.unlink()
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    objects = opened(tmp_path)
+    assert {name: len(rows) for name, rows in objects.splits.items()} == {"train": 3, "validation": 1}
+    assert (objects.counts["boxes"], objects.has_masks) == (4, True)
+
+
+def on_hub(hub, name, make, folder, scenes=SCENES, **names):
+    """Put a stand-in on the Hub; `names` are those of splits that are not as usual."""
+    files = {}
+    for split, rows in make(folder, scenes).items():
+        buffer = BytesIO()
+        rows.to_parquet(buffer)
+        files[f"data/{names.get(split, split)}-00000-of-00001.parquet"] = buffer.getvalue()
+    return hub.commit(name, files)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "names"),
+    [
+        ("rishitdagli/cppe-5", formats.cppe5, {"validation": "test"}),
+        ("detection-datasets/coco", formats.detection_datasets_coco, {"validation": "val"}),
+        ("ClownRat/COCO2017", formats.clown_rat, {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_datasets_of_the_hub(name, make, names, hub, tmp_path):
+    commit = on_hub(hub, name, make, tmp_path, **names)
+    other = "test" if names.get("validation") == "test" else "validation"
+    for _ in range(2):
+        objects = opened(name)
+        assert objects.commit == commit
+        assert list(objects.splits) == ["train", other]
+        boxes = [row["objects"]["bbox"] for row in objects.splits["train"]]
+        assert boxes == [[list(thing.box) for thing in scene.things] for scene in SCENES["train"]]
+        assert decode(objects.splits["train"][1]["image"], "").shape == (3, 32, 64)
+
+
+LARGE = {"train": [Scene("0.png", [Thing((2, 2, 60, 28)), Thing((1, 1, 62, 30))]), Scene("1.png", [])]}
+
+
+def no_areas(folder, scenes):
+    splits = formats.detection_datasets_coco(folder, scenes)
+    kinds = dict(splits["train"].features["objects"])
+    del kinds["area"]
+    features = Features({**splits["train"].features, "objects": kinds})
+    rows = [{**row, "objects": {name: row["objects"][name] for name in kinds}} for row in splits["train"].to_list()]
+    return {"train": Dataset.from_list(rows, features=features)}
+
+
+def test_a_known_dataset_of_the_hub_decides_what_boxes_do_not(hub, tmp_path):
+    on_hub(hub, "detection-datasets/coco", no_areas, tmp_path, LARGE)
+    on_hub(hub, "user/others", no_areas, tmp_path, LARGE)
+    notes = opened("detection-datasets/coco").notes
+    assert any("xyxy (as detection-datasets/coco has it; " in note for note in notes)
+    with refused("data.box_format auto: the boxes could be"):
+        opened("user/others")
+    assert opened("user/others", box_format="xyxy").splits["train"][0]["objects"]["bbox"][0] == [2, 2, 60, 28]
+
+
+def test_paths_that_lead_nowhere_are_refused(hub, tmp_path):
+    on_hub(hub, "ClownRat/COCO2017", formats.clown_rat, tmp_path)
+    shutil.rmtree(tmp_path / "sources")
+    with refused("data.path: 4 of 4 images are not there"):
+        opened("ClownRat/COCO2017")
+
+
+def test_a_saved_dataset_and_one_file_are_opened(tmp_path):
+    splits = formats.plain(tmp_path)
+    DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    splits["train"].to_parquet(tmp_path / "one.parquet")
+    assert list(opened(tmp_path / "saved").splits) == ["train", "validation"]
+    assert opened(tmp_path / "one.parquet").counts["images"] == 3
+
+
+def test_a_cache_that_can_not_be_written_is_named(tmp_path, monkeypatch):
+    path = formats.coco(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "cache")
+    with refused("HF_HOME: the cache of datasets"):
+        opened(path)
 
 
 def test_images_of_parquet_are_not_copied(tmp_path):
