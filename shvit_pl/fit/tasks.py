@@ -197,7 +197,7 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
     name = source = None
     for word in flags:
         flag, _, value = word.partition("=")
-        if flag == "--config":
+        if flag == "--config" and value:
             name = read_config(value).get("task", name)
         elif flag == "--task":
             name = value

@@ -248,7 +248,8 @@ def few(cli, *flags):
     decay = float(flags[0].partition("=")[2])
     config = ClassificationConfig(ema=EmaConfig(decay=decay, warmup_power=0))
     average = make_average(config.ema, nn.Linear(1, 1))
-    module = SimpleNamespace(config=config, ema=average, trainer=SimpleNamespace(global_step=12), _statistics=None)
+    trainer, headline = SimpleNamespace(global_step=12), ClassificationModule.headline
+    module = SimpleNamespace(config=config, ema=average, trainer=trainer, _statistics=None, headline=headline)
     if notes := ClassificationModule.notes_on_few_steps(module):
         raise UserError(notes[0])
 
@@ -449,7 +450,7 @@ CASES = {
         ["--data.path=bytes.parquet", "--data.image_column=picture", "--data.batch_size=8"],
     ),
     "has a flag, --model.optim": (model, ["--model.optim.options={lr: 0.1}"], ["--model.optim.lr=0.1"]),
-    "so val/acc1_ema says little": (few, ["--model.ema.decay=0.99"], ["--model.ema.decay=0.583"]),
+    "_ema says little": (few, ["--model.ema.decay=0.99"], ["--model.ema.decay=0.583"]),
     "intensities from {} to": (decode, [], ["--data.intensity_range=[0, 1]"]),
     "there would be no run folder": (
         fit, ["--trainer.logger=false"], ["--trainer.logger=false", "--trainer.enable_checkpointing=false"]
@@ -481,6 +482,21 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "Run it where SLURM answers": "tests/sweep/engine/test_slurm.py::"
     "test_a_slurm_that_does_not_answer_is_refused_with_what_it_says",
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
+    "boxes only, and model": "tests/cli/test_detection.py::"
+    "test_masks_that_are_not_there_are_refused_before_the_first_step",
+    "the boxes could be": "tests/data/objects/test_box_format.py::"
+    "test_what_is_undecidable_is_refused_and_decided_by_masks_or_by_the_custom_of_a_known_dataset",
+    "and they seem to be": "tests/data/objects/test_box_format.py::test_shares_that_are_no_centers_are_refused",
+    **dict.fromkeys(
+        (
+            "but nothing tells centers",
+            "so they are pixels, and not shares",
+            "so they are shares of the image",
+            "some annotations are of the image turned",
+        ),
+        "tests/data/objects/test_checks.py::test_what_can_not_be_mended_is_refused",
+    ),
+    "of the objects are crowds": "tests/data/objects/test_checks.py::test_many_crowds_are_warned_of_and_can_be_objects",
     "the run saw the commit": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
 }

@@ -10,6 +10,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.fit.command import help_parser
 from shvit_pl.fit.options import FitOptions
+from shvit_pl.fit.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_a_run_name_is_the_name_of_a_folder(name):
 
 def test_the_help_lists_the_flags_that_there_are(check):
     """The help is made without Lightning, and so could miss what its parser has."""
-    listed, there = option_names(help_parser("fit")), check.flags()
+    listed, there = option_names(help_parser("fit", TASKS["classification"])), check.flags()
     extra = {name for name in listed ^ there if not name.endswith((".help", "+"))}  # of classes, and of lists
     assert extra <= {"trainer", "print_config", "print_shtab"}
     assert len(listed) > 100
