@@ -24,7 +24,7 @@ class ObjectFields:
 
     def __init__(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], config: ObjectsConfig) -> None:
         rows = [row for table in tables.values() for row in table]
-        there = list(dict.fromkeys(name for row in rows[:1] for name in row))
+        there = list(dict.fromkeys(name for row in rows for name in row))
         holding = {name: keys for name in there if (keys := _box_keys(rows, name))}
         column = self.column = _chosen("data.objects_column", config.objects_column, there, list(holding), "boxes")
         if column not in holding:

@@ -177,6 +177,14 @@ def test_one_metadata_for_all_splits_and_columns_without_a_common_one(tmp_path):
     assert (objects.counts["boxes"], objects.has_masks) == (4, True)
 
 
+def test_lines_without_objects_are_background(tmp_path):
+    file = formats.metadata(tmp_path) / "train" / "metadata.jsonl"
+    first, *_ = file.read_text().splitlines()
+    file.write_text("\n".join(['{"file_name": "1.png"}', '{"file_name": "2.png", "objects": null}', first]))
+    counts = opened(tmp_path).counts
+    assert (counts["images"], counts["images without objects"], counts["boxes"]) == (4, 2, 3)
+
+
 def on_hub(hub, name, make, folder, scenes=SCENES, **names):
     """Put a stand-in on the Hub; `names` are those of splits that are not as usual."""
     files = {}
