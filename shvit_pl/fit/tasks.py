@@ -161,6 +161,18 @@ class Detection(Task):
     options, model, data = DetectionOptions, DetectionConfig, objects.ObjectsConfig
     embedded, dataset_settings = objects.SCENES, objects.DATASET_SETTINGS
 
+    def mistakes(self, config: Namespace, command: str) -> Iterator[str]:
+        """Yield a message for each flag that a detector can't have."""
+        if command == "cache-teacher":
+            yield "task detection: a teacher teaches classifications alone; leave it out."
+        if config.push_to is not None:
+            yield f"push_to {config.push_to!r}: push takes runs that classify images; leave it out."
+        if config.optimize:
+            yield "optimize true: for networks that classify images; leave it out."
+        for name in ("draw", "score"):
+            if config[name] is not None and command != "predict":
+                yield f"{name} {config[name]}: for predict alone; leave it out."
+
     def make_module(self, config: DetectionConfig) -> "TrainedModule":
         """Make the module."""
         from shvit_pl.modules.detection import DetectionModule

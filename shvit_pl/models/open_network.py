@@ -117,6 +117,11 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
     file = Path(source.place)
     content = weight_files.read_checkpoint(str(file), flag="", weights=True)
     model, data = content["model"], content["data"]
+    if content["task"] != "classification":
+        raise UserError(
+            f"{source.name!r}: a network for {content['task']}, and this takes those that classify images. Give one of "
+            "them; a detector is measured by shvit-pl validate, and used by shvit-pl predict."
+        )
     if averaged is None:
         run = FinishedRun.of_checkpoint(file)
         averaged = run is not None and run.averaged

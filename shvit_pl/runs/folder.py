@@ -199,6 +199,8 @@ class FinishedRun:
         except (ValueError, yaml.YAMLError, LookupError, TypeError) as error:
             problem = f"its {CONFIG} or {SUMMARY} is damaged ({one_line(error)[:120]})"
             raise UserError(f"{str(folder)!r}: {problem}.") from error
+        if (task := run.summary.get("task", "classification")) != "classification":
+            raise UserError(f"{str(folder)!r}: a run of {task}, and push takes those that classify images. Give one.")
         if run.averaged and not has_average:
             raise UserError("--weights ema: the run has no averaged weights (its model.ema.decay was 0); leave it out.")
         return run

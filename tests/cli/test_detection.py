@@ -136,6 +136,8 @@ def test_a_classifications_backbone_begins_a_detector(tmp_path, monkeypatch, cap
         (["fit", "--task=detection", "--model.mix.mixup=1"], "model.mix"),
         (["fit", "--model.detector.width=8"], "model.detector"),
         (["fit", *SMALL, "--data.min_size=900", "--data.max_size=800"], "data.max_size 800: allowed are whole numbers"),
+        (["cache-teacher", *SMALL], "task detection: a teacher teaches classifications alone"),
+        (["fit", *SMALL, "--draw=a"], "draw a: for predict alone"),
         (["fit", *SMALL, "--monitor=val/acc1"], "monitor"),
         (["fit", *SMALL, "--data.batch_size=1"], "data.batch_size 1: BatchNorm learns its statistics from 2 images"),
         (["fit", *SMALL, "--model.optim.drops=[8, 3]"], "model.optim.drops [8, 3]: allowed are rising numbers"),
@@ -168,3 +170,22 @@ def test_the_help_of_a_task_shows_its_flags_alone(capsys):
     assert "--data.box_format" in printed
     assert "--model.mix" not in printed
     assert "--data.augment" not in printed
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["export", "--format=onnx"], "a network for detection, and this takes those that classify images"),
+        (["benchmark"], "a network for detection, and this takes those that classify images"),
+        (["push", "--repo_id=user/name", "--dry_run"], "a run of detection, and push takes those that classify images"),
+    ],
+    ids=lambda value: value[0],
+)
+def test_what_takes_classifiers_alone_refuses_a_detector_in_a_line(
+    command, message, run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    name, *flags = command
+    assert main([name, str(run), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
