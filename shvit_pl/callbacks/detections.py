@@ -4,14 +4,17 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from PIL import Image
 
 from shvit_pl.callbacks.drawing import above, draw_objects, image_of
 from shvit_pl.callbacks.inference import PredictedFile
+from shvit_pl.data.decoding import BrokenImage, decode
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove, replacing
@@ -89,10 +92,10 @@ class DetectionsWriter(PredictedFile):
             for row in _rows(found, image_id, pl_module.category_ids):
                 self._write_row(row, file, pl_module)
             if self._pictures is not None:
-                data = trainer.datamodule  # type: ignore[attr-defined]
-                image, size = image_of(batch, index, data.mean, data.std), tuple(map(int, batch["size"][index]))
-                least = self._least_score(pl_module)
-                picture = draw_objects(image, above(found, least), pl_module.class_names, (size[0], size[1]))
+                height, width = map(int, batch["size"][index])
+                image = _image(trainer.datamodule, batch, index)  # type: ignore[attr-defined]
+                shown = above(found, self._least_score(pl_module))
+                picture = draw_objects(image, shown, pl_module.class_names, (height, width))
                 Image.fromarray(picture).save(self._pictures / self._free_name(file))
 
     def finish(self) -> str:
@@ -130,6 +133,17 @@ class DetectionsWriter(PredictedFile):
             number += 1
         self._names.add(name)
         return name
+
+
+def _image(data: Any, batch: Mapping[str, Any], index: int) -> torch.Tensor:
+    """Return an image `(3, H, W)` in uint8: from its file, or where it has none, as the network sees it."""
+    file, size = batch["file"][index], tuple(map(int, batch["size"][index]))
+    for rotate in (True, False) if data.config.exif_rotation is True else (False, True):
+        with suppress(BrokenImage, OSError):
+            image = decode({"bytes": None, "path": file}, file, rotate, data.config.intensity_range)
+            if tuple(image.shape[1:]) == size:
+                return image
+    return image_of(batch, index, data.mean, data.std)
 
 
 def _rows(found: Mapping[str, Any], image_id: Any, category_ids: Any) -> Iterator[dict[str, Any]]:

@@ -207,8 +207,9 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
     Flags are those of `options.read_flags`. Raises `UserError` for an unknown one.
     """
     name = source = None
-    for word in flags:
-        flag, _, value = word.partition("=")
+    for word, after in zip(flags, [*flags[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        value = value if equals else after
         if flag == "--config" and value:
             name = read_config(value).get("task", name)
         elif flag == "--task":

@@ -17,7 +17,8 @@ from shvit_pl.modules.average_precision import AveragePrecision
 from tests.modules.detections import CATEGORIES, NAMES, SIZE, by_pycocotools, coco_truth, hard_set
 
 MODULE = SimpleNamespace(class_names=NAMES, category_ids=CATEGORIES, few_steps=[], best_score=0.6)
-DATA = SimpleNamespace(mean=(0.5,) * 3, std=(0.25,) * 3, config=SimpleNamespace(path="pictures"))
+CONFIG = SimpleNamespace(path="pictures", exif_rotation="auto", intensity_range=None)
+DATA = SimpleNamespace(mean=(0.5,) * 3, std=(0.25,) * 3, config=CONFIG)
 TRAINER = SimpleNamespace(world_size=1, datamodule=DATA)
 
 
@@ -112,6 +113,24 @@ def test_pictures_show_detections_above_the_score(given, least, tmp_path):
         picture = np.asarray(Image.open(tmp_path / "drawn" / name))
         assert picture.shape == (384, 512, 3)
         assert bool((picture != 128).any()) == bool((each["scores"] >= least).any())
+
+
+def test_pictures_are_drawn_at_the_size_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, truth = hard_set(2)
+    (tmp_path / "folder").mkdir()
+    Image.new("RGB", (900, 700), "red").save("folder/0.jpg")
+    Image.new("RGB", (900, 700), "red").save("folder/1.jpg")
+    batch = batch_of(truth)
+    batch["size"] = [(700, 900), (350, 450)]  # the second is of another image
+    writer = DetectionsWriter("out.json", draw="drawn", score=1.1)
+    writer.on_predict_start(TRAINER, MODULE)
+    writer.on_predict_batch_end(TRAINER, MODULE, found, batch, 0)
+    writer.on_predict_end(TRAINER, MODULE)
+    first, second = (np.asarray(Image.open(tmp_path / "drawn" / name)) for name in ("0.png", "1.png"))
+    assert first.shape == (700, 900, 3)
+    assert first[..., 0].min() > 250 > 5 > first[..., 1:].max()
+    assert (second == 128).all()
 
 
 @pytest.mark.parametrize(("broken", "strict"), [(["0.jpg", "1.jpg", "2.jpg"], False), (["1.jpg"], True)])
