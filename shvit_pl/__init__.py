@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shvit_pl.analysis.attention_layers import head_similarity as head_similarity
     from shvit_pl.data.datamodule import HFImageDataModule as HFImageDataModule
+    from shvit_pl.data.objects.datamodule import ObjectsDataModule as ObjectsDataModule
     from shvit_pl.deploy.optimization import optimize as optimize
     from shvit_pl.designs.config import DesignConfig as DesignConfig
     from shvit_pl.designs.design import Design as Design
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shvit_pl.models import create_model as create_model
     from shvit_pl.models import load_weights as load_weights
     from shvit_pl.modules.classification import ClassificationModule as ClassificationModule
+    from shvit_pl.modules.detection import DetectionModule as DetectionModule
     from shvit_pl.modules.distillation import DistillationModule as DistillationModule
     from shvit_pl.teachers.config import DistillConfig as DistillConfig
 
@@ -25,11 +27,13 @@ __version__ = _version("shvit-pl")
 
 _HOMES = {
     "ClassificationModule": "shvit_pl.modules.classification",
+    "DetectionModule": "shvit_pl.modules.detection",
     "DistillConfig": "shvit_pl.teachers.config",
     "DistillationModule": "shvit_pl.modules.distillation",
     "Design": "shvit_pl.designs.design",
     "DesignConfig": "shvit_pl.designs.config",
     "HFImageDataModule": "shvit_pl.data.datamodule",
+    "ObjectsDataModule": "shvit_pl.data.objects.datamodule",
     "SHViT": "shvit_pl.models",
     "UserError": "shvit_pl.errors",
     "create_model": "shvit_pl.models",

@@ -1,6 +1,8 @@
 """Detection from the command line: training, resuming, measuring and predicting, on scenes and on small datasets."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import assert_same, content, metrics, stopped_by, weights
+from tests.cli.runs import assert_same, content, metrics, needs_two_cores, stopped_by, weights
 from tests.data.objects import formats
 
 SMALL = ["--config=detection/retinanet_tiny.yaml", "--model.detector.width=16", "--model.detector.convs=1"]
@@ -55,8 +57,8 @@ def test_a_run_stopped_at_any_step_resumes_exactly(tmp_path, monkeypatch):
     flags += ["--checkpoint_every_n_steps=1"]
     assert fit(*flags, "--run_name=whole") == 0
     stopped_by(lambda: fit(*flags, "--run_name=cut"), epoch=1, batch=2)
-    assert fit(*flags, "--run_name=cut", "--ckpt_path=last") == 0
     whole, cut = (tmp_path / "runs" / name / "version_0" for name in ("whole", "cut"))
+    assert fit(f"--ckpt_path={cut}", "--plain") == 0
     assert_same(weights(whole), weights(cut))
     assert metrics(whole, "val/map") == metrics(cut, "val/map")
     assert read_summary(whole)["metrics"] == read_summary(cut)["metrics"]
@@ -85,6 +87,23 @@ def test_validate_and_the_file_of_predict_agree_with_pycocotools(kind, tmp_path,
         for name, value in expected.items():
             assert measured[f"val/{prefix}{name}"] == pytest.approx(value, abs=1e-6), name
     assert found.anns
+
+
+@pytest.mark.slow
+@needs_two_cores
+def test_two_processes_measure_what_one_does_exactly(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = formats.coco(tmp_path / "data", {"train": formats.SCENES["train"], "validation": formats.SCENES["train"]})
+    flags = [*COCO_SET, *MASKS, f"--data.path={data}", "--model.detector.score=0.0", "--data.batch_size=3"]
+    assert fit(*flags, "--trainer.max_epochs=8", "--trainer.check_val_every_n_epoch=8") == 0
+    measured = []
+    for devices in ("1", "2"):  # of three images, one is no process's own twice
+        command = ["validate", "--ckpt_path=runs/tiny/version_0", f"--trainer.devices={devices}", "--data.batch_size=1"]
+        done = subprocess.run([sys.executable, "-m", "shvit_pl.cli", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        measured.append(json.loads((tmp_path / "metrics.json").read_text()))
+    assert measured[0]["metrics"] == measured[1]["metrics"]
+    assert measured[0]["data"]["count"] == measured[1]["data"]["count"] == 3
 
 
 def test_predict_draws_and_lists_images_without_ids(run, tmp_path, monkeypatch):
