@@ -6,6 +6,7 @@ What Lightning needs is imported where it is made, so that `--help` does without
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -207,7 +208,7 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
     Flags are those of `options.read_flags`. Raises `UserError` for an unknown one.
     """
     name = source = None
-    for word, after in zip(flags, [*flags[1:], ""], strict=True):
+    for word, after in pairwise([*flags, ""]):
         flag, equals, value = word.partition("=")
         value = value if equals else after
         if flag == "--config" and value:
@@ -220,9 +221,9 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
         name = _task_of(Path(source).expanduser())
     if name is None:
         return next(iter(TASKS.values()))
-    if name not in TASKS:
+    if str(name) not in TASKS:
         raise UserError(f"task {name!r}: no such task{did_you_mean(str(name), TASKS)}; there are {', '.join(TASKS)}.")
-    return TASKS[name]
+    return TASKS[str(name)]
 
 
 def _task_of(path: Path) -> str | None:

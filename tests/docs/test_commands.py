@@ -14,6 +14,7 @@ from shvit_pl.command_line.config_files import find_config
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.designs.command import DesignsOptions
 from shvit_pl.fit.check import FitCheck
+from shvit_pl.fit.tasks import TASKS
 from shvit_pl.push import PushOptions
 from shvit_pl.sweep.command import ReportOptions
 from shvit_pl.sweep.options import SweepOptions
@@ -41,10 +42,13 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 
 @pytest.fixture(scope="module")
 def flags():
-    fit = FitCheck().flags()
-    own = {each.name for each in fields(SweepOptions)}
-    lightning = {name: fit | (own if name == "sweep" else {"output"}) for name in LIGHTNING}
-    return lightning | {name: {each.name for each in fields(kind)} for name, kind in OPTIONS.items()}
+    """By task, the flags of each command."""
+    own, of_task = {each.name for each in fields(SweepOptions)}, {}
+    for task in TASKS:
+        fit = FitCheck([f"--task={task}"]).flags()
+        lightning = {name: fit | (own if name == "sweep" else {"output"}) for name in LIGHTNING}
+        of_task[task] = lightning | {name: {each.name for each in fields(kind)} for name, kind in OPTIONS.items()}
+    return of_task
 
 
 def test_there_are_commands_of_every_kind():
@@ -67,6 +71,8 @@ def test_there_are_commands_of_every_kind():
 @pytest.mark.parametrize(("page", "words"), ALL, ids=[f"{page.stem}-{' '.join(words)[:60]}" for page, words in ALL])
 def test_its_flags_and_configs_are_there(page, words, flags):
     command = words[1] if words[0] == "analyze" else words[0]
+    detects = page.stem == "detection" or any(word.startswith("detection/") for word in words)
+    flags = flags["detection" if detects else "classification"]
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--"):
             assert word.removeprefix("--").partition("=")[0].replace("-", "_") in flags[command]
