@@ -32,7 +32,7 @@ FIGURES = "figures"
 EMA = "_ema"  # ends the names of metrics that the averaged weights reach
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
 DetectionMonitor = Literal["val/map", "val/map_ema", "val/map_50", "val/map_50_ema", "val/mask_map", "val/mask_map_ema"]
-MONITORS: tuple[Monitor, ...] = get_args(Monitor)
+MONITORS: tuple[str, ...] = (*get_args(Monitor), *get_args(DetectionMonitor))
 Weights = Literal["raw", "ema"]
 AVERAGED: dict[Weights | None, bool | None] = {None: None, "raw": False, "ema": True}  # take the moving average?
 

@@ -46,9 +46,16 @@ def _report(results: Results, folder: Path) -> None:
 
 
 def summaries_to_measure(results: Results) -> dict[str, dict[str, Any]]:
-    """Return a summary of each cell that has one; for a search, of the best trials only, from the Pareto front on."""
+    """Return a summary of each cell that has one; for a search, of the best trials only, from the Pareto front on.
+
+    What is measured are networks that classify; of detectors, there is none.
+    """
     first = {cell.name: cell.done[0] for cell in results.cells if cell.done}
-    known = {name: run.summary for name, run in first.items() if run.summary is not None}
+    known = {
+        name: run.summary
+        for name, run in first.items()
+        if run.summary is not None and run.summary.get("task", "classification") == "classification"
+    }
     if results.kind != "search":
         return known
     names, objectives = list(known), results.objectives

@@ -82,6 +82,12 @@ _ACCURACIES = [
     for suffix, words in (("", ""), (EMA, "EMA "))
     for key, name in (("acc1", "top-1"), ("acc5", "top-5"))
 ]
+_PRECISIONS = [
+    Quantity(f"val/{kind}{key}{suffix}", f"{words}{of}{name}", decimals=4, is_share=True)
+    for suffix, words in (("", ""), (EMA, "EMA "))
+    for kind, of in (("", ""), ("mask_", "mask "))
+    for key, name in (("map", "AP"), ("map_50", "AP50"))
+]
 _COSTS = [
     Quantity("params", "parameters", "M", scale=1e-6, direction="min", is_cost=True, is_measured=False),
     Quantity("macs", "MACs", "M", scale=1e-6, direction="min", is_cost=True, is_measured=False),
@@ -90,7 +96,7 @@ _COSTS = [
     Quantity(_TIME, "training time", "s", direction="min", is_cost=True),
     *(Quantity(key, f"{mode} inference images/s", is_cost=True) for mode, key in INFERENCE.items()),
 ]
-_KNOWN = {one.key: one for one in (*_ACCURACIES, *_COSTS)}
+_KNOWN = {one.key: one for one in (*_ACCURACIES, *_PRECISIONS, *_COSTS)}
 
 
 def quantity(key: str, direction: Direction | None = None) -> Quantity:
