@@ -5,6 +5,7 @@ from pathlib import Path
 from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.display import say
+from shvit_pl.errors import UserError
 
 
 def benchmark(args: list[str]) -> None:
@@ -61,6 +62,17 @@ def export(args: list[str]) -> None:
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
+    from shvit_pl.models.detection.detectors import is_detector
+
+    if is_detector(options.network):
+        from shvit_pl.deploy.detector_export import export_detector
+        from shvit_pl.models.detection.detectors import open_detector
+        from shvit_pl.runs.folder import AVERAGED
+
+        export_detector(open_detector(options.network, AVERAGED[options.weights]), options)
+        return
+    if options.dense:
+        raise UserError("--dense: for a detector alone; leave it out.")
     from shvit_pl.deploy.export import export as export_network
     from shvit_pl.deploy.measuring import open_weights
 

@@ -119,7 +119,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         if options.spec.runs_here:
             verified = _verify(opened, options, pictures, source, partial)
         measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
-        with _silenced():
+        with silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
     say()
     for name, text in [*_report(opened, options, [*details, *measured]), *verified]:
@@ -149,7 +149,7 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, pa
     dtype = torch.float32 if options.format == "coreml" else measuring.DTYPES[options.graph_dtype]
     (example,) = in_batches(pictures, [options.batch or 2])
     graph = _graph(opened, options, passes.fused(opened.model), dtype)
-    with _converter_errors("the converter can't write this network", options):
+    with converter_errors("the converter can't write this network", options):
         formats.CONVERTERS[options.format].save(graph, example, path, _metadata(opened, options), **arguments)
 
 
@@ -171,10 +171,10 @@ def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
 
 
 @contextmanager
-def _converter_errors(problem: str, options: ExportOptions) -> Iterator[None]:
+def converter_errors(problem: str, options: ExportOptions) -> Iterator[None]:
     """Silence a converter or a runtime; its exceptions, of any kind, become a `UserError`."""
     try:
-        with _silenced():
+        with silenced():
             yield
     except Exception as error:
         raise UserError(
@@ -184,7 +184,7 @@ def _converter_errors(problem: str, options: ExportOptions) -> Iterator[None]:
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep warnings, logs, progress bars and prints of a block from the terminal; its exceptions pass."""
     level = logging.root.manager.disable
     streams = (1, 2)  # libraries in C++ write to the descriptors
@@ -219,7 +219,7 @@ def _verify(
     sizes = [1, 3, *(min(16, len(pictures) - start) for start in range(4, len(pictures), 16))]
     if options.batch is not None:
         sizes = [options.batch] * max(1, len(pictures) // options.batch)
-    with _converter_errors(f"{options.spec.runs_as} can't run the file", options):
+    with converter_errors(f"{options.spec.runs_as} can't run the file", options):
         exported = formats.CONVERTERS[options.format].load(path)
         original = _graph(opened, options, opened.model, torch.float32)
         largest, relative, agreeing, classes = difference(original, exported, in_batches(pictures, sizes))
@@ -294,7 +294,7 @@ def _replace_by_int8(images: RealImages, options: ExportOptions, path: Path) -> 
     say(f"quantizing with {_CALIBRATION} training images of {images.path}")
     new = path.with_name(f"{path.stem}_int8{path.suffix}")
     try:
-        with _silenced():
+        with silenced():
             _quantize(path, new, images.training(_CALIBRATION))
         lines = _compared(path, new, images, options)
         new.replace(path)

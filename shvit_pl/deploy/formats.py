@@ -6,7 +6,7 @@ CoreML is converted anywhere and runs on macOS only; elsewhere the tests evaluat
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -29,8 +29,9 @@ def save_onnx(
     metadata: Mapping[str, str] | None = None,
     opset: int = 18,  # the exporter's own, from which it converts to others
     dynamic: bool = True,
+    outputs: Sequence[str] = ("outputs",),
 ) -> None:
-    """Write an `.onnx` file with the input `images`, the output `outputs` and the metadata as its `metadata_props`.
+    """Write an `.onnx` file with the input `images`, outputs of these names and the metadata as its `metadata_props`.
 
     The model is in evaluation mode, the example a batch `(B, 3, S, S)`; a dynamic file takes batches of any size.
     """
@@ -39,7 +40,7 @@ def save_onnx(
         model,
         (pair,),
         input_names=["images"],
-        output_names=["outputs"],
+        output_names=list(outputs),
         opset_version=opset,
         dynamic_shapes=({0: Dim("batch")},) if dynamic else None,
         dynamo=True,
@@ -72,10 +73,10 @@ class OnnxNetwork(nn.Module):
             provider = "CUDAExecutionProvider", {"device_id": device.index or 0}
         self.session: Any = onnxruntime.InferenceSession(os.fspath(path), options, providers=[provider])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to outputs `(B, classes)`, on the CPU."""
-        (outputs,) = self.session.run(None, {"images": images.numpy(force=True)})
-        return torch.from_numpy(outputs)
+    def forward(self, images: Tensor) -> Any:
+        """Map images `(B, 3, S, S)` to outputs `(B, classes)`, on the CPU; a detector's to all of its outputs."""
+        outputs = [torch.from_numpy(each) for each in self.session.run(None, {"images": images.numpy(force=True)})]
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def onnx_network(model: nn.Module, images: Tensor) -> OnnxNetwork:
@@ -232,10 +233,10 @@ class ExecuTorchNetwork(nn.Module):
         self.program: Any = Runtime.get().load_program(path)
         self.method: Any = self.program.load_method("forward")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to outputs `(B, classes)`."""
-        outputs: Tensor = self.method.execute([images.contiguous()])[0]
-        return outputs.clone()  # the program uses its memory again
+    def forward(self, images: Tensor) -> Any:
+        """Map images `(B, 3, S, S)` to outputs `(B, classes)`; a dense detector's to all of its outputs."""
+        outputs = [each.clone() for each in self.method.execute([images.contiguous()])]  # its memory is used again
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def describe_executorch(path: Path) -> list[str]:

@@ -212,6 +212,8 @@ class ExportOptions(CheckedOptions):
     """ONNX opset, 18 to 23 (default: 18)."""
     tolerance: NonNegative | None = None
     """Allowed difference relative to the largest output (default: 1e-4; fp16: 2e-2)."""
+    dense: bool = False
+    """Of a detector all boxes and scores, for any batch, instead of those after NMS for one image."""
     int8: bool = False
     """Quantize the convolutions (onnx only), and compare top-1 and speed with float."""
     int8_tolerance: NonNegative | None = None

@@ -11,15 +11,13 @@ from shvit_pl.designs.cost import Cost
 from shvit_pl.designs.detector import MASKS, detector_cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import weights
-from shvit_pl.models.detection.mask_rcnn import MaskRCNN
-from shvit_pl.models.detection.retinanet import RetinaNet
+from shvit_pl.models.detection.detectors import build_detector
 from shvit_pl.models.detection.starting import load_detector
 from shvit_pl.modules import base
 from shvit_pl.modules.average_precision import AveragePrecision, Results
 from shvit_pl.modules.config import DetectionConfig
 from shvit_pl.runs.folder import EMA
 
-DETECTORS = {"retinanet": RetinaNet, "mask_rcnn": MaskRCNN}
 _LEAST, _GOOD = 2, 8  # images of a batch, for BatchNorm
 _INK = 0.5  # least probability of a mask's pixels
 _LOGGED = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100")
@@ -83,8 +81,7 @@ class DetectionModule(base.TrainedModule):
 
     def build(self, classes: int) -> Any:
         """Make the detector for so many classes, and its metrics."""
-        kind: Any = DETECTORS[self.config.detector.name]
-        detector = kind(self.design, self.config.detector, classes)
+        detector = build_detector(self.design, self.config.detector, classes)
         detector.backbone.net.set_grad_checkpointing(self.config.grad_checkpointing)
         endings = ("", EMA) if self.config.ema.decay > 0 else ("",)
         stages = [f"{stage}{ending}" for stage in ("val", "test") for ending in endings]

@@ -1,9 +1,12 @@
 """Detection from the command line: training, resuming, measuring and predicting, on scenes and on small datasets."""
 
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from pycocotools.coco import COCO
@@ -194,7 +197,6 @@ def test_the_help_of_a_task_shows_its_flags_alone(capsys):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["export", "--format=onnx"], "a network for detection, and this takes those that classify images"),
         (["benchmark"], "a network for detection, and this takes those that classify images"),
         (["push", "--repo_id=user/name", "--dry_run"], "a run of detection, and push takes those that classify images"),
     ],
@@ -207,4 +209,48 @@ def test_what_takes_classifiers_alone_refuses_a_detector_in_a_line(
     name, *flags = command
     assert main([name, str(run), *flags]) == 2
     assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--normalize"]], ids=["normalized", "pixels"])
+def test_an_export_finds_the_same_in_onnx_runtime_on_64_scenes(flags, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run), "--format=onnx", "--output=a.onnx", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"the same [1-9]\d* objects in 64 images; boxes \S+ pixels, scores \S+ at most", printed)
+    session = onnxruntime.InferenceSession("a.onnx")
+    held = session.get_modelmeta().custom_metadata_map
+    assert (held["labels"], held["category_ids"]) == (json.dumps(list("0123456789")), json.dumps(list(range(10))))
+    boxes, scores, labels = session.run(None, {"images": np.random.rand(1, 3, 128, 128).astype("float32")})
+    assert len(boxes) == len(scores) == len(labels)
+    assert (np.diff(scores) <= 0).all()
+
+
+@pytest.mark.slow
+def test_a_dense_export_takes_batches_of_any_size(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run), "--format=onnx", "--output=a.onnx", "--dense"]) == 0
+    assert "at most, in batches of 1, 3" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession("a.onnx")
+    for batch in (1, 3):
+        boxes, scores = session.run(None, {"images": np.zeros((batch, 3, 128, 128), "float32")})
+        assert boxes.shape[0] == scores.shape[0] == batch
+        assert boxes.shape[1:] == (scores.shape[1], 4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--softmax"], "--softmax: for networks that classify images"),
+        (["--image_size=100"], "--image_size 100: for a detector, allowed are multiples of 32"),
+        (["--batch_size=2"], "--batch_size 2: with NMS, one image at a time"),
+        (["--format=executorch", "--output=a.pte"], "--format executorch: it has no NMS; give --dense"),
+    ],
+    ids=str,
+)
+def test_what_a_detector_can_not_be_exported_as_is_one_line(flags, message, run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run), "--format=onnx", "--output=a.onnx", *flags]) == 2
+    assert message in line()
     assert list(tmp_path.iterdir()) == []

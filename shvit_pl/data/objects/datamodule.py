@@ -128,7 +128,7 @@ class ObjectsDataModule(DataModule):
         with self._set_up_for("train"):
             rows = self._counted("train")
             return loaders.EpochLoader(
-                loaders.ImageDataset(rows, self._reader("train"), training=True),
+                loaders.ImageDataset(rows, self.reader("train"), training=True),
                 sampler=loaders.TrainSampler(rows, self.seed),
                 progress=lambda: self._batches("current"),
                 drop_last=True,
@@ -138,11 +138,12 @@ class ObjectsDataModule(DataModule):
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
         with self._set_up_for(stage):
-            dataset = loaders.ImageDataset(self._counted(stage), self._reader(stage))
+            dataset = loaders.ImageDataset(self._counted(stage), self.reader(stage))
             sampler = loaders.EvalSampler(dataset.rows)
             return DataLoader(dataset, sampler=sampler, collate_fn=reading.collate, **self._options())
 
-    def _reader(self, stage: str) -> Any:
+    def reader(self, stage: str) -> Any:
+        """Return what makes items of a stage's rows."""
         return reading.ObjectReader(
             self.config, stage == "train", self.chosen.image_column, self.with_masks, self.chosen.scenes.get(stage)
         )

@@ -48,7 +48,9 @@ class Detector(DenseDetector):
         """Map a normalized image `(1, 3, H, W)` to boxes `(D, 4)`, scores `(D,)` and classes `(D,)`, the best first."""
         boxes, scores = super().forward(images)
         parts = []
-        for own_boxes, own_scores in zip(boxes[0].split(self.counts), scores[0].split(self.counts), strict=True):
+        for own_boxes, own_scores in zip(
+            torch.split(boxes[0], self.counts), torch.split(scores[0], self.counts), strict=True
+        ):
             classes = own_scores.shape[1]
             best, places = own_scores.flatten().topk(min(_CANDIDATES, own_scores.numel()))
             parts.append((own_boxes[places // classes], best, places % classes))

@@ -26,7 +26,7 @@ def opened(folder, scenes=formats.SCENES, masks=True, **settings):
 
 
 def item(data, row=0, key=(0, 0, 0), stage="train"):
-    return data._reader(stage).read(data.chosen.by_stage[stage][row], "name", key)
+    return data.reader(stage).read(data.chosen.by_stage[stage][row], "name", key)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
@@ -48,7 +48,7 @@ def test_a_crowd_is_no_object_to_learn_unless_asked_and_stays_in_the_truth(tmp_p
     objects = item(opened(tmp_path / "as object", TRAIN, crowd="object"))["objects"]
     assert objects["labels"].tolist() == [0, 2, 1]
     assert len(objects["crowds"]) == 0
-    truth = data._reader("validate").read(data.chosen.by_stage["train"][0], "name")["truth"]
+    truth = data.reader("validate").read(data.chosen.by_stage["train"][0], "name")["truth"]
     assert truth["iscrowd"].tolist() == [False, True, False]
     assert truth["boxes"][1].tolist() == [40, 8, 64, 32]  # in the original image
     assert truth["area"].tolist() == [256, 576, 64]
@@ -114,7 +114,7 @@ def test_a_broken_image_leaves_with_its_boxes(tmp_path):
     replaced = dataset[next(iter(draws for draws in data.train_dataloader().sampler if draws.row == 0))]
     assert "0.png" in replaced["broken"]
     assert len(replaced["objects"]["boxes"]) == 0  # row 1 has none
-    evaluated = data._reader("validate").read(data.chosen.by_stage["train"][0], "name")
+    evaluated = data.reader("validate").read(data.chosen.by_stage["train"][0], "name")
     assert (evaluated["counted"], evaluated["image"].shape) == (False, (3, 32, 32))
     assert "truth" not in evaluated
 
