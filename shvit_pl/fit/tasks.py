@@ -210,7 +210,7 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
     name = source = None
     for word, after in pairwise([*flags, ""]):
         flag, equals, value = word.partition("=")
-        value = value if equals else after
+        value = value if equals else "" if after.startswith("-") else after
         if flag == "--config" and value:
             name = read_config(value).get("task", name)
         elif flag == "--task":
