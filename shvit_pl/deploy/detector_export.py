@@ -92,8 +92,8 @@ def export_detector(opened: OpenedDetector, options: ExportOptions) -> None:
 def _mistakes(opened: OpenedDetector, options: ExportOptions) -> Iterator[str]:
     if opened.config.name != "retinanet":
         yield (
-            f"--format {options.format}: {opened.config.name} has no graph, as its steps depend on what it finds. Export "
-            "a RetinaNet, or use it by shvit-pl predict."
+            f"--format {options.format}: {opened.config.name} has no graph, as its steps depend on what it finds. "
+            "Export a RetinaNet, or use it by shvit-pl predict."
         )
     for flag, value in (("softmax", options.softmax), ("int8", options.int8), ("dtype", options.dtype == "fp16")):
         if value:
@@ -168,8 +168,8 @@ def _compared(
     if largest[0] > _PIXELS or largest[1] > _SCORE:
         raise _differs(options, f"boxes by {largest[0]:.1e} pixels and scores by {largest[1]:.1e}")
     return (
-        f"the same {counted(count, 'object')} in {counted(len(pictures), 'image')}; boxes {largest[0]:.1e} pixels, scores "
-        f"{largest[1]:.1e} at most"
+        f"the same {counted(count, 'object')} in {counted(len(pictures), 'image')}; boxes {largest[0]:.1e} pixels, "
+        f"scores {largest[1]:.1e} at most"
     )
 
 

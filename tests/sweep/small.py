@@ -2,7 +2,7 @@
 
 import io
 import subprocess
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from types import SimpleNamespace
 
@@ -11,6 +11,8 @@ import pytest
 from shvit_pl.cli import main
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
+from shvit_pl.fit.options import read_flags
+from shvit_pl.fit.tasks import find_task
 from shvit_pl.sweep import start
 from shvit_pl.sweep.engine import local
 from shvit_pl.sweep.engine.study import SweepStudy, open_journal
@@ -48,7 +50,7 @@ def call(command, **_):
         return subprocess.CompletedProcess(command, fit(command, output), output.getvalue(), "")
 
 
-def sweep(folder, text, *flags):
+def sweep(folder, text, *flags, common=FLAGS):
     """Run a sweep and its fits in this process, with its file beside its folder; returns exit code and output."""
     file = folder.parent / f"{folder.name}.yaml"
     file.write_text(text)
@@ -57,18 +59,21 @@ def sweep(folder, text, *flags):
         patch.setattr(local, "end_processes", lambda ended: None)
         patch.setattr(start, "subprocess", SimpleNamespace(run=call))
         patch.setattr(start, "FitCheck", fit_check)
-        code = main(["sweep", f"--config={file}", f"--folder={folder}", *FLAGS, *flags])
+        code = main(["sweep", f"--config={file}", f"--folder={folder}", *common, *flags])
     return code, printed.getvalue()
 
 
 def fit_check(flags=()):
-    """The checks of `fit`: a parser takes a second to build, and serves all tests."""
-    return _classification()
+    """The checks of `fit`: a parser takes a second to build, and serves all tests of a task."""
+    task = "classification"
+    with suppress(UserError):
+        task = find_task("fit", read_flags(flags)).name
+    return _of_task(task)
 
 
 @cache
-def _classification():
-    return FitCheck()
+def _of_task(task):
+    return FitCheck([f"--task={task}"])
 
 
 def trials(folder):
