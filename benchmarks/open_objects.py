@@ -63,7 +63,7 @@ def _write(folder: Path, images: int, objects: int) -> float:
             (folder / split / name).write_bytes(file.getvalue() + f"{split}{number}".encode())  # no two are the same
             entries.append({"id": number, "file_name": name, "width": _WIDTH, "height": _HEIGHT})
         for number, image in enumerate(np.sort(generator.integers(0, count, objects * count // images))):
-            annotations.append(_annotation(generator, number, int(image)))
+            annotations.append(annotation(generator, number, int(image)))
         content = {"images": entries, "annotations": annotations, "categories": categories}
         path = folder / "annotations" / f"instances_{split}.json"
         path.parent.mkdir(exist_ok=True)
@@ -72,7 +72,8 @@ def _write(folder: Path, images: int, objects: int) -> float:
     return megabytes
 
 
-def _annotation(generator: np.random.Generator, number: int, image: int) -> dict[str, Any]:
+def annotation(generator: np.random.Generator, number: int, image: int) -> dict[str, Any]:
+    """An object of COCO's JSON, with a polygon."""
     side = generator.uniform(10, 200, 2)
     corner = generator.uniform(0, 1, 2) * ((_WIDTH, _HEIGHT) - side)
     angles = np.linspace(0, 2 * np.pi, _POINTS, endpoint=False)

@@ -63,8 +63,10 @@ class PaperRow:
 def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
     """Return the paper's row of the network that a run with this `summary.json` trained; `None` for none.
 
-    Of several rows the one of its image size is chosen, else the first.
+    Of several rows the one of its image size is chosen, else the first. A detector has none.
     """
+    if summary.get("task", "classification") != "classification":
+        return None
     return row_of(design_of(summary["design"]), summary["dataset"]["image_size"], bool(summary["teacher"]))
 
 

@@ -54,9 +54,9 @@ class ObjectReader:
         with seeded(*key):
             side = self._side() if self.train else self.config.min_size
             flipped = self.train and bool(torch.rand(1) < self.config.flip)
+            pixels = pixels.flip(-1) if flipped else pixels  # before it is enlarged
             image, scale = resized(pixels, side, self.config.max_size)
             chosen = self._chosen(objects) if self.train and objects is not None else None
-        image = image.flip(-1) if flipped else image
         item: Item = {"image": image, "file": file, "broken": "", "counted": True, "size": size}
         item["image_id"] = json.dumps(row["number"]) if self.scenes is not None else row.get("image_id")
         if objects is not None and chosen is None:
@@ -109,8 +109,8 @@ class ObjectReader:
         crowds = boxes[objects["iscrowd"]] if "iscrowd" in objects and self.config.crowd == "ignore" else boxes[:0]
         targets = {"boxes": boxes[chosen], "labels": objects["labels"][chosen], "crowds": crowds}
         if self.with_masks:
-            drawn = rendering.drawn(objects, chosen, size, (image.shape[1], image.shape[2]))
-            targets["masks"] = drawn.flip(-1) if flipped else drawn
+            new = image.shape[1], image.shape[2]
+            targets["masks"] = rendering.drawn(objects, chosen, size, new, flipped)
         return targets
 
     def _truth(self, objects: dict[str, Any], size: tuple[int, int], image_id: str) -> dict[str, Any]:
@@ -145,7 +145,10 @@ def resized(pixels: Tensor, side: int, most: int) -> tuple[Tensor, tuple[float, 
     height, width = pixels.shape[1:]
     scale = min(side / min(height, width), most / max(height, width))
     new = [max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))]
-    image = pixels if new == [height, width] else functional.resize(pixels, new, antialias=True)
+    image = pixels
+    if new != [height, width]:  # channels together in memory, as the kernel needs them
+        together = pixels[None].contiguous(memory_format=torch.channels_last)
+        image = functional.resize_image(together, new, antialias=True)[0]
     return image, (new[1] / width, new[0] / height)
 
 
