@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shvit_pl.data.datamodule import HFImageDataModule as HFImageDataModule
     from shvit_pl.data.objects.datamodule import ObjectsDataModule as ObjectsDataModule
     from shvit_pl.deploy.optimization import optimize as optimize
+    from shvit_pl.deploy.predictor import load as load
     from shvit_pl.designs.config import DesignConfig as DesignConfig
     from shvit_pl.designs.design import Design as Design
     from shvit_pl.errors import UserError as UserError
@@ -38,6 +39,7 @@ _HOMES = {
     "UserError": "shvit_pl.errors",
     "create_model": "shvit_pl.models",
     "head_similarity": "shvit_pl.analysis.attention_layers",
+    "load": "shvit_pl.deploy.predictor",
     "load_weights": "shvit_pl.models",
     "optimize": "shvit_pl.deploy.optimization",
 }

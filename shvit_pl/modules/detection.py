@@ -221,7 +221,7 @@ class DetectionModule(base.TrainedModule):
     def _found(self, network: Any, batch: Batch) -> list[dict[str, Any]]:
         """Return what a network finds, in pixels of the original images."""
         found = network(self._prepared(batch["image"]), batch["sizes"])
-        return [_in_original(*each) for each in zip(found, batch["sizes"], batch["size"], strict=True)]
+        return [in_original(*each) for each in zip(found, batch["sizes"], batch["size"], strict=True)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the dataset's own numbers of the classes, and the scores of the best F1."""
@@ -239,7 +239,7 @@ def _part(name: str) -> str:
     return f"loss_{name.removeprefix('loss_')}"
 
 
-def _in_original(found: dict[str, Tensor], resized: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
+def in_original(found: dict[str, Tensor], resized: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
     """Return detections in pixels of the original image, on the CPU, with masks as runs."""
     moved = {
         name: value.detach().float().cpu() if value.is_floating_point() else value.cpu()

@@ -9,10 +9,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from shvit_pl import load
 from shvit_pl.cli import main
+from shvit_pl.models.detection.detectors import open_detector, save_detector
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import assert_same, content, metrics, needs_two_cores, stopped_by, weights
 from tests.data.objects import formats
@@ -254,3 +257,25 @@ def test_what_a_detector_can_not_be_exported_as_is_one_line(flags, message, run,
     assert main(["export", str(run), "--format=onnx", "--output=a.onnx", *flags]) == 2
     assert message in line()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_its_saved_files_and_predict_find_the_same(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for scene in formats.SCENES["train"]:
+        formats.picture(tmp_path / "images" / scene.name, scene)
+    assert main(["predict", f"--ckpt_path={run}", f"--data.path={tmp_path / 'images'}", "--output=a.json"]) == 0
+    rows = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "saved").mkdir()
+    save_detector(open_detector(str(run)), tmp_path / "saved")
+    files = sorted((tmp_path / "images").iterdir())
+    for source in (run, tmp_path / "saved"):
+        detect = load(str(source))
+        found = detect(files)
+        assert len(found) == 3
+        for number, (own, file) in enumerate(zip(found, files, strict=True), 1):
+            expected = [row for row in rows if row["image_id"] == number]
+            assert own["scores"].tolist() == pytest.approx([row["score"] for row in expected], abs=1e-5)
+            assert own["names"] == [str(row["category_id"]) for row in expected]
+            with Image.open(file) as picture:
+                assert torch.equal(detect(picture)["scores"], own["scores"])
+        assert all(score >= 0.1 for score in detect(files[0], score=0.1)["scores"])
