@@ -45,9 +45,9 @@ class Predictor:
             Of each image a dict of `boxes` `(N, 4)` (x1, y1, x2, y2 in its pixels), `scores` `(N,)`, `labels` `(N,)`,
             their `names`, and with masks the list `rles` of COCO's runs; of a list of images, a list.
         """
-        alone = isinstance(images, Picture)
-        found = [self._found(_pixels(image), score) for image in ([images] if alone else images)]
-        return found[0] if alone else found
+        if isinstance(images, Picture):
+            return self._found(_pixels(images), score)
+        return [self._found(_pixels(image), score) for image in images]
 
     def _found(self, pixels: Tensor, score: float) -> dict[str, Any]:
         data = self.opened.data
