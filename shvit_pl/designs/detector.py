@@ -18,11 +18,8 @@ MASKS = ("mask_rcnn",)
 """Detectors that find masks, too."""
 CHANNELS = 8
 """Of a group of GroupNorm, in a head that has it: 32 groups for a width of 256."""
-_POOLED, _HIDDEN, _PROPOSALS = (
-    7,
-    1024,
-    1000,
-)  # Mask R-CNN's: side of a pooled box, width of its layers, boxes of an image
+_POOLED, _HIDDEN = 7, 1024  # Mask R-CNN's: side of a pooled box, and width of the layers after it
+_PROPOSALS = 1000  # of an image
 
 
 @dataclass(frozen=True)
@@ -112,11 +109,8 @@ def detector_cost(design: Design, config: DetectorConfig, classes: int, side: in
             inputs = width
         else:
             pyramid += _conv(width, width, sides[level], 3)
-    return {
-        "backbone": backbone,
-        "pyramid": pyramid,
-        "head": _head(config, classes, [sides[level] for level in config.levels]),
-    }
+    head = _head(config, classes, [sides[level] for level in config.levels])
+    return {"backbone": backbone, "pyramid": pyramid, "head": head}
 
 
 def _head(config: DetectorConfig, classes: int, sides: list[int]) -> Cost:
@@ -130,9 +124,8 @@ def _head(config: DetectorConfig, classes: int, sides: list[int]) -> Cost:
     box = _of_position(width * _POOLED**2, _HIDDEN, 1) + _of_position(_HIDDEN, _HIDDEN, 1)
     box += _of_position(_HIDDEN, 5 * (classes + 1), 1)
     up, logits = Cost(4 * width**2 + width, 4 * width**2), _of_position(width, classes + 1, 1)
-    mask = Cost(
-        hidden.params + up.params + logits.params, (hidden.macs + up.macs + 4 * logits.macs) * (2 * _POOLED) ** 2
-    )
+    per_position = hidden.macs + up.macs + 4 * logits.macs  # before the mask is enlarged to twice its side
+    mask = Cost(hidden.params + up.params + logits.params, per_position * (2 * _POOLED) ** 2)
     macs = proposing.macs * sum(side**2 for side in sides) + box.macs * _PROPOSALS + mask.macs * config.detections
     return Cost(proposing.params + box.params + mask.params, macs)
 

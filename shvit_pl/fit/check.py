@@ -55,9 +55,8 @@ class FitCheck:
         task = TASKS["classification"]
         with suppress(UserError):  # a mistake in flags comes with those that are read later
             task = find_task("fit", options.read_flags(flags))
-        self.cli = lightning_cli.ShvitCLI(
-            ["fit", f"--task={task.name}"]
-        )  # has the settings by the flags that were read last
+        # has the settings by the flags that were read last
+        self.cli = lightning_cli.ShvitCLI(["fit", f"--task={task.name}"])
 
     def flags(self) -> set[str]:
         """Return all flags of `fit`."""

@@ -68,7 +68,7 @@ class FitOptions:
     """CPU threads of each process, at most one per core (default: torch's)."""
 
     def __post_init__(self) -> None:
-        name, output, mistakes = self.run_name, Path(self.output or "results"), []
+        name, output, mistakes = self.run_name, Path(self.output or ""), []
         if name is not None and (
             name in ("", "..") or Path(name).name != name or len(name) > 200 or visible(name) != name
         ):
@@ -78,8 +78,8 @@ class FitOptions:
             )
         elif name is not None and CHAIN in name:
             mistakes.append(f"run_name {name!r}: {CHAIN!r} is not allowed in it, as Lightning would write elsewhere.")
-        names_folder = self.output is not None and os.path.basename(self.output) in ("", ".", "..")
-        if names_folder or output.is_dir() or not output.parent.is_dir():
+        names_folder = os.path.basename(self.output or "results") in ("", ".", "..")
+        if self.output is not None and (names_folder or output.is_dir() or not output.parent.is_dir()):
             mistakes.append(
                 f"output {self.output!r}: allowed is a file's name, such as results.csv, in a folder that exists."
             )

@@ -16,7 +16,7 @@ from shvit_pl.command_line.config_files import read_config, shipped_configs
 from shvit_pl.data import config as images
 from shvit_pl.data.objects import config as objects
 from shvit_pl.errors import UserError, collected, did_you_mean
-from shvit_pl.fit.options import DetectionOptions, FitOptions
+from shvit_pl.fit.options import DetectionOptions, FitOptions, TaskName
 from shvit_pl.modules.config import ClassificationConfig, DetectionConfig, MixConfig, TrainingConfig
 from shvit_pl.runs.folder import checkpoint_of_run
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class Task(ABC):
     """A kind of training."""
 
+    name: ClassVar[TaskName]
+    """The name in configs."""
     options: ClassVar[type[FitOptions]]
     """The run's flags."""
     model: ClassVar[type[TrainingConfig]]
@@ -40,11 +42,6 @@ class Task(ABC):
     """The embedded dataset."""
     dataset_settings: ClassVar[tuple[str, ...]]
     """The data's settings that hold for one dataset alone."""
-
-    @property
-    def name(self) -> str:
-        """The name in configs."""
-        return self.options().task
 
     def add_flags(self, parser: ArgumentParser) -> None:
         """Add the flags of module and data."""
@@ -62,7 +59,7 @@ class Task(ABC):
         yield from ()
 
     def check(self, model: Any, config: Namespace) -> list[str]:
-        """Return the mistakes in settings of module and data that concern both; of a training."""
+        """Return the mistakes that concern settings of module and data at once."""
         return []
 
     def settled(self, model: Any, data: Any) -> Any:
@@ -93,6 +90,7 @@ class Task(ABC):
 class Classification(Task):
     """One class for each image."""
 
+    name: ClassVar[TaskName] = "classification"
     options, model, data = FitOptions, ClassificationConfig, images.DataConfig
     embedded, dataset_settings = images.EMBEDDED, images.DATASET_SETTINGS
 
@@ -159,13 +157,14 @@ class Classification(Task):
 class Detection(Task):
     """Boxes of objects, and masks."""
 
+    name: ClassVar[TaskName] = "detection"
     options, model, data = DetectionOptions, DetectionConfig, objects.ObjectsConfig
     embedded, dataset_settings = objects.SCENES, objects.DATASET_SETTINGS
 
     def mistakes(self, config: Namespace, command: str) -> Iterator[str]:
         """Yield a message for each flag that a detector can't have."""
         if command == "cache-teacher":
-            yield "task detection: a teacher teaches classifications alone; leave it out."
+            yield "task detection: distillation is for classification; leave it out."
         if config.push_to is not None:
             yield f"push_to {config.push_to!r}: push takes runs that classify images; leave it out."
         if config.optimize:
@@ -231,6 +230,8 @@ def _task_of(path: Path) -> str | None:
     from shvit_pl.models.weights import read_checkpoint
 
     file = checkpoint_of_run(path) if path.is_dir() else path
+    if file is None:
+        return None
     try:
         return str(read_checkpoint(str(file))["task"])
     except UserError:

@@ -104,7 +104,7 @@ def test_two_processes_measure_what_one_does_exactly(tmp_path, monkeypatch):
     flags = [*COCO_SET, *MASKS, f"--data.path={data}", "--model.detector.score=0.0", "--data.batch_size=3"]
     assert fit(*flags, "--trainer.max_epochs=8", "--trainer.check_val_every_n_epoch=8") == 0
     measured = []
-    for devices in ("1", "2"):  # of three images, one is no process's own twice
+    for devices in ("1", "2"):  # of three images, two processes get four, one of which does not count
         command = ["validate", "--ckpt_path=runs/tiny/version_0", f"--trainer.devices={devices}", "--data.batch_size=1"]
         done = subprocess.run([sys.executable, "-m", "shvit_pl.cli", *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -162,7 +162,7 @@ def test_a_classifications_backbone_begins_a_detector(tmp_path, monkeypatch, cap
         (["fit", "--task=detection", "--model.mix.mixup=1"], "model.mix"),
         (["fit", "--model.detector.width=8"], "model.detector"),
         (["fit", *SMALL, "--data.min_size=900", "--data.max_size=800"], "data.max_size 800: allowed are whole numbers"),
-        (["cache-teacher", *SMALL], "task detection: a teacher teaches classifications alone"),
+        (["cache-teacher", *SMALL], "task detection: distillation is for classification"),
         (["fit", *SMALL, "--draw=a"], "draw a: for predict alone"),
         (["fit", *SMALL, "--monitor=val/acc1"], "monitor"),
         (["fit", *SMALL, "--data.batch_size=1"], "data.batch_size 1: BatchNorm learns its statistics from 2 images"),

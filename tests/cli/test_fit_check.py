@@ -125,3 +125,13 @@ def test_the_help_lists_the_flags_that_there_are(check):
     extra = {name for name in listed ^ there if not name.endswith((".help", "+"))}  # of classes, and of lists
     assert extra <= {"trainer", "print_config", "print_shtab"}
     assert len(listed) > 100
+
+
+@pytest.mark.parametrize("output", ["results", "", "..", "nowhere/a.csv"])
+def test_an_output_that_can_be_no_file_is_refused_and_a_folder_beside_disturbs_none(output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    with pytest.raises(UserError, match=f"output {output!r}: allowed is a file's name, such as results.csv"):
+        FitOptions(output=output)
+    assert FitOptions().output is None
+    assert FitOptions(output="results.csv").output == "results.csv"

@@ -8,7 +8,6 @@ from typing import Any
 
 from datasets import Dataset, Image
 
-from shvit_pl.data.config import DataConfig
 from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of
 from shvit_pl.data.objects.config import BoxFormat, ObjectsConfig
@@ -41,9 +40,7 @@ def find_metadata(folder: Path, config: ObjectsConfig) -> Source | None:
 
 def find_dataset(config: ObjectsConfig) -> Source:
     """Open a file or folder of parquet or arrow, or a dataset of the Hub; its images stay where they are."""
-    opened = open_source(
-        DataConfig(path=config.path, name=config.name, revision=config.revision, image_column=config.image_column)
-    )
+    opened = open_source(config)
     splits: dict[str, Dataset] = {SPLITS.get(name.lower(), name): rows for name, rows in opened.splits.items()}
     image = image_column(next(iter(splits.values())).features, config.image_column or _path_column(splits))
     stored = {split: _stored(rows, image) for split, rows in splits.items()}

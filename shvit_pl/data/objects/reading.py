@@ -103,9 +103,8 @@ class ObjectReader:
     ) -> dict[str, Tensor]:
         boxes = objects["boxes"] * torch.tensor([*scale, *scale])
         if flipped:
-            boxes = torch.stack(
-                [image.shape[2] - boxes[:, 2], boxes[:, 1], image.shape[2] - boxes[:, 0], boxes[:, 3]], 1
-            )
+            left, top, right, bottom = boxes.unbind(1)
+            boxes = torch.stack([image.shape[2] - right, top, image.shape[2] - left, bottom], 1)
         crowds = boxes[objects["iscrowd"]] if "iscrowd" in objects and self.config.crowd == "ignore" else boxes[:0]
         targets = {"boxes": boxes[chosen], "labels": objects["labels"][chosen], "crowds": crowds}
         if self.with_masks:
