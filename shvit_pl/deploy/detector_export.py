@@ -173,8 +173,8 @@ def _compared(
         raise _differs(options, f"{alone} of {counted(total, 'object')} of both have no partner")
     tied = f", {ties} of {total} in another of two boxes with equal scores" if ties else ""
     return (
-        f"the same {counted(total // 2, 'object')} in {counted(len(pictures), 'image')}; boxes {largest[0]:.1e} pixels, "
-        f"scores {largest[1]:.1e} at most{tied}"
+        f"the same {counted(total // 2, 'object')} in {counted(len(pictures), 'image')}; boxes {largest[0]:.1e} "
+        f"pixels, scores {largest[1]:.1e} at most{tied}"
     )
 
 
