@@ -16,8 +16,8 @@ from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, error_prefix, refuse
-from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.detection.detectors import is_detector, saved_settings
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.runs.folder import (

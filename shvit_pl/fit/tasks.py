@@ -212,7 +212,9 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
             name = read_config(value).get("task", name)
         elif flag == "--task":
             name = value
-        elif flag == "--ckpt_path" or (flag == "--model.init_from" and command != "fit"):
+        elif (flag == "--ckpt_path" and Path(value).expanduser().exists()) or (
+            flag == "--model.init_from" and command != "fit"
+        ):
             source = value
     if name is None and source is not None and read:
         name = _task_of(source)

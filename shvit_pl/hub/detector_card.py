@@ -1,5 +1,6 @@
 """The model cards of a detector and of its backbone: `README.md` of their repositories."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,10 @@ def write_backbone_card(run: FinishedRun, folder: Path, target: Target, sweep: S
         model_name=target.name,
         **base_model(run),
     )
-    write_page("backbone.md.j2", run, folder, target, metadata, sweep, **_facts(run), timm_name=in_timm)
+    design = {name: value for name, value in run.config["model"]["design"].items() if value is not None}
+    flags = " ".join(f"--model.design.{name} {shlex.quote(str(value))}" for name, value in design.items())
+    facts = {**_facts(run), "timm_name": in_timm, "design_flags": flags}
+    write_page("backbone.md.j2", run, folder, target, metadata, sweep, **facts)
 
 
 def _facts(run: FinishedRun) -> dict[str, Any]:

@@ -79,8 +79,8 @@ def training_rows(run: FinishedRun) -> dict[str, str]:
     steps = f"{summary['steps_trained']} steps in {counted(summary['epochs_trained'], 'epoch')}"
     given = optim.get("warmup_steps")
     warm_up = f"warmup_epochs {optim['warmup_epochs']:g}" if given is None else f"warmup_steps {given}"
-    drops = optim.get("drops")
-    then = f"a tenth after epochs {', '.join(map(str, drops))}" if drops else f"cosine, updated each {optim['interval']}"
+    drops = ", ".join(map(str, optim.get("drops") or ()))
+    then = f"a tenth after epochs {drops}" if drops else f"cosine, updated each {optim['interval']}"
     return {
         "initial weights": summary["init"],
         "optimizer": joined(

@@ -71,7 +71,7 @@ def write_files(
     public = replace(run, summary=summary, config=names(run.config))
     (folder / CONFIG).write_text(yaml.safe_dump(public.config, sort_keys=False, allow_unicode=True))
     write_summary(folder, public.summary)
-    pictures = content.pictures if run.dataset["path"] == SCENES else ()  # of other data: they may not be ours to publish
+    pictures = content.pictures if run.dataset["path"] == SCENES else ()  # others' images may not be ours to publish
     for name in (METRICS, *(f"{FIGURES}/{figure}" for figure in (*content.figures, *pictures))):
         if (run.folder / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
