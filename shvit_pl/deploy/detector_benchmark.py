@@ -17,6 +17,7 @@ from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.reading import DIVISOR
 from shvit_pl.deploy import formats, measuring
 from shvit_pl.deploy.benchmark import ONNX, WHOLE, Builder, Cell
+from shvit_pl.deploy.export import silenced
 from shvit_pl.deploy.options import TORCHVISION, BenchmarkOptions, is_named_detector
 from shvit_pl.deploy.passes import fused
 from shvit_pl.designs.cost import Cost
@@ -172,7 +173,8 @@ class DetectorBuilder(Builder):
         model, arguments = self.deployed(cell.model, cell.image_size)[0], self.opened[cell.model].arguments
         if cell.runtime == ONNX:
             side = (cell.image_size, cell.image_size)
-            session, batch = formats.onnx_network(Detector(model, side).eval(), images), images.cpu()
+            with silenced():
+                session, batch = formats.onnx_network(Detector(model, side).eval(), images), images.cpu()
             return {WHOLE: lambda: session(batch)}
         dtype = measuring.DTYPES[cell.dtype]
         images = images.contiguous(memory_format=torch.channels_last)

@@ -67,8 +67,7 @@ class BenchmarkOptions(MeasuringOptions):
     """The flags of `shvit-pl benchmark`, and the values that they stand for."""
 
     models: tuple[str, ...]
-    """A design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME; or detectors: runs, configs
-    (detection/retinanet_s1.yaml) and torchvision:retinanet_resnet50_fpn."""
+    """A design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME; or a config or run of detection."""
     batch_size: tuple[Images, ...] | None = None
     """Images per batch, such as 1,32 (default: 256 on a GPU, 16 on a CPU)."""
     image_size: tuple[Pixels, ...] | None = None
