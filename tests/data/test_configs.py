@@ -7,6 +7,7 @@ from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.data.objects.config import SCENES
 from shvit_pl.data.objects.datamodule import ObjectsDataModule
 from tests.data import standins
+from tests.data.objects import formats
 from tests.data.pictures import ready
 
 HELD_OUT = "no validation split: 20% of 'train' held out (seed 0)"
@@ -54,6 +55,29 @@ def test_the_config_of_scenes_names_its_command_and_gives_batches():
     assert (data.rows("train"), data.rows("validate"), data.class_names) == (1200, 200, list("0123456789"))
     for loader in (data.train_dataloader(), data.val_dataloader()):
         assert next(iter(loader))["image"].shape == (16, 3, 128, 128)
+
+
+def test_the_config_of_coco_names_its_command_and_gives_batches_of_a_stand_in(hub, tmp_path):
+    path = shipped_configs() / "data" / "coco.yaml"
+    lines, settings = path.read_text().splitlines(), yaml.safe_load(path.read_text())
+    assert lines[0] == f"# shvit-pl fit --config detection/retinanet_s1.yaml --config data/{path.name}"
+    assert len(lines) < 25
+    names = [f"class {number}" for number in range(80)]
+    boxes = [(1, 2, 60, 30), (30.5, 16, 40, 31.25)]  # the first one alone would pass as corner and size, too
+    scenes = {
+        split: [formats.Scene(f"{n}.png", [formats.Thing(box, n) for box in boxes]) for n in numbers]
+        for split, numbers in (("train", range(80)), ("validation", range(7)))
+    }
+    splits = formats.detection_datasets_coco(tmp_path, scenes, names)
+    formats.on_hub(hub, "detection-datasets/coco", splits, validation="val")
+    data = ObjectsDataModule(**settings["data"], num_workers=0)
+    assert (data.rows("train"), data.rows("validate"), data.class_names) == (80, 7, names)
+    assert data.chosen.note == VALIDATION
+    batch = next(iter(data.train_dataloader()))
+    assert batch["sizes"] == [(667, 1333)] * 2
+    truth = next(iter(data.val_dataloader()))["truth"][0]
+    assert truth["boxes"].tolist() == [list(box) for box in boxes]
+    assert truth["labels"].tolist() == [0, 0]
 
 
 def test_a_config_trains_by_its_command_and_a_class_that_no_training_image_has_is_named(hub, capsys):

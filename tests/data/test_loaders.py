@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, Image
 
 from shvit_pl.data import loaders
-from shvit_pl.data.loaders import Draw, EvalSampler, TrainSampler
+from shvit_pl.data.loaders import Draw, EvalSampler, GroupedSampler, TrainSampler
 from tests.cli.runs import assert_same, fit, stopped, weights
 from tests.data.pictures import open_dataset, ready
 
@@ -66,6 +66,23 @@ def test_a_resumed_epoch_draws_what_is_left_of_it():
     sampler.start = 12
     assert list(sampler) == whole[12:]
     assert len(sampler) == 30
+
+
+def test_batches_of_a_group_are_of_the_same_permutation_in_each_process_and_resume(processes):
+    stand = torch.rand(61, generator=torch.Generator().manual_seed(0)) < 0.3
+    drawn = []
+    for rank in range(2):
+        processes(2, rank)
+        plain, grouped = TrainSampler(range(61), seed=0), GroupedSampler(range(61), 0, 4, stand.tolist())
+        epochs = [rows_of(grouped, epoch) for epoch in (0, 1, 0)]
+        assert epochs[0] == epochs[2] != epochs[1]
+        assert sorted(epochs[1]) == sorted(rows_of(plain, 1))
+        batches = stand[torch.tensor(epochs[0][:28])].view(7, 4)
+        assert [len(batch.unique()) for batch in batches[:6]] == [1] * 6  # of at most three each are left over
+        whole, grouped.start = list(grouped), 12
+        assert list(grouped) == whole[12:]
+        drawn += [draw.key for draw in whole]
+    assert len(set(drawn)) == len(drawn) == 62
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9])

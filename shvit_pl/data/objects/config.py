@@ -52,6 +52,8 @@ class ObjectsConfig(SplitConfig):
     """Most objects of an image to train on, drawn anew each time (default: all)."""
     batch_size: ranges.FromOne = 2
     """Images per step and device."""
+    group_by_aspect_ratio: bool = True
+    """Train on batches of images that all lie or all stand, so that less is padded."""
 
     def _contradictions(self) -> Iterator[str]:
         if self.max_size < self.min_size:

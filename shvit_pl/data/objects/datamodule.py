@@ -129,12 +129,18 @@ class ObjectsDataModule(DataModule):
             rows = self._counted("train")
             return loaders.EpochLoader(
                 loaders.ImageDataset(rows, self.reader("train"), training=True),
-                sampler=loaders.TrainSampler(rows, self.seed),
+                sampler=self._sampler(rows),
                 progress=lambda: self._batches("current"),
                 drop_last=True,
                 collate_fn=reading.collate,
                 **self._options(),
             )
+
+    def _sampler(self, rows: Any) -> loaders.TrainSampler:
+        if self.chosen.scenes or not self.config.group_by_aspect_ratio:
+            return loaders.TrainSampler(rows, self.seed)
+        sizes = rows.select_columns(["width", "height"]).with_format("numpy")[:]
+        return loaders.GroupedSampler(rows, self.seed, self.config.batch_size, sizes["height"] > sizes["width"])
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
         with self._set_up_for(stage):

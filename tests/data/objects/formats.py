@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
@@ -210,9 +211,9 @@ def cppe5(folder, scenes=SCENES):
     return rows(folder, scenes, features, row)
 
 
-def detection_datasets_coco(folder, scenes=SCENES):
+def detection_datasets_coco(folder, scenes=SCENES, names=NAMES):
     """As detection-datasets/coco: xyxy, fields bbox_id, category, bbox, area."""
-    kinds = {"bbox_id": List(Value("int64")), "category": List(ClassLabel(names=list(NAMES)))}
+    kinds = {"bbox_id": List(Value("int64")), "category": List(ClassLabel(names=list(names)))}
     kinds |= {"bbox": NUMBERS, "area": List(Value("float64"))}
     features = Features(
         image=Image(), image_id=Value("int64"), width=Value("int64"), height=Value("int64"), objects=kinds
@@ -263,6 +264,16 @@ def as_parquet(make):
         return place
 
     return write
+
+
+def on_hub(hub, name, splits, **names):
+    """Put datasets by split on the Hub; `names` are those of splits that are not as usual."""
+    files = {}
+    for split, own in splits.items():
+        buffer = BytesIO()
+        own.to_parquet(buffer)
+        files[f"data/{names.get(split, split)}-00000-of-00001.parquet"] = buffer.getvalue()
+    return hub.commit(name, files)
 
 
 parquet = as_parquet(plain)

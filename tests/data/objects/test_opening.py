@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from io import BytesIO
 from pathlib import Path
 
 import datasets
@@ -20,7 +19,7 @@ from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.layout import FEATURES
 from shvit_pl.data.objects.opening import open_objects
 from tests.data.objects import formats
-from tests.data.objects.formats import FORMATS, NAMES, SCENES, Scene, Thing
+from tests.data.objects.formats import FORMATS, NAMES, SCENES, Scene, Thing, on_hub
 from tests.refusals import refused
 
 BOXES_ALONE = ("cppe-5", "detection-datasets/coco", "yolo boxes")
@@ -185,16 +184,6 @@ def test_lines_without_objects_are_background(tmp_path):
     assert (counts["images"], counts["images without objects"], counts["boxes"]) == (4, 2, 3)
 
 
-def on_hub(hub, name, make, folder, scenes=SCENES, **names):
-    """Put a stand-in on the Hub; `names` are those of splits that are not as usual."""
-    files = {}
-    for split, rows in make(folder, scenes).items():
-        buffer = BytesIO()
-        rows.to_parquet(buffer)
-        files[f"data/{names.get(split, split)}-00000-of-00001.parquet"] = buffer.getvalue()
-    return hub.commit(name, files)
-
-
 @pytest.mark.parametrize(
     ("name", "make", "names"),
     [
@@ -205,7 +194,7 @@ def on_hub(hub, name, make, folder, scenes=SCENES, **names):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_datasets_of_the_hub(name, make, names, hub, tmp_path):
-    commit = on_hub(hub, name, make, tmp_path, **names)
+    commit = on_hub(hub, name, make(tmp_path), **names)
     other = "test" if names.get("validation") == "test" else "validation"
     for _ in range(2):
         objects = opened(name)
@@ -229,8 +218,8 @@ def no_areas(folder, scenes):
 
 
 def test_a_known_dataset_of_the_hub_decides_what_boxes_do_not(hub, tmp_path):
-    on_hub(hub, "detection-datasets/coco", no_areas, tmp_path, LARGE)
-    on_hub(hub, "user/others", no_areas, tmp_path, LARGE)
+    on_hub(hub, "detection-datasets/coco", no_areas(tmp_path, LARGE))
+    on_hub(hub, "user/others", no_areas(tmp_path, LARGE))
     notes = opened("detection-datasets/coco").notes
     assert any("xyxy (as detection-datasets/coco has it; " in note for note in notes)
     with refused("data.box_format auto: the boxes could be"):
@@ -239,7 +228,7 @@ def test_a_known_dataset_of_the_hub_decides_what_boxes_do_not(hub, tmp_path):
 
 
 def test_paths_that_lead_nowhere_are_refused(hub, tmp_path):
-    on_hub(hub, "ClownRat/COCO2017", formats.clown_rat, tmp_path)
+    on_hub(hub, "ClownRat/COCO2017", formats.clown_rat(tmp_path))
     shutil.rmtree(tmp_path / "sources")
     with refused("data.path: 4 of 4 images are not there"):
         opened("ClownRat/COCO2017")

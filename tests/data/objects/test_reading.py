@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 from torchvision.ops import masks_to_boxes
 
 from shvit_pl.data.objects.config import ObjectsConfig
@@ -96,10 +98,36 @@ def test_a_batch_is_padded_by_zeros_of_normalized_images(tmp_path):
     assert batch["image"].shape == (3, 3, 64, 128)
     assert batch["sizes"] == [(64, 128), (64, 128), (64, 64)]
     done = finish(batch, data.mean, data.std)["image"]
+    assert batch["image"].dtype == torch.uint8
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    expected = (items[2]["image"] / 255 - mean) / std  # 26
+    assert torch.allclose(done[2, :, :, :64], expected, atol=1e-6)
     assert (done[2, :, :, 64:] == 0).all()
     assert done[2, :, :, :64].abs().min() > 0
     assert [len(each["boxes"]) for each in batch["objects"][:2]] == [2, 0]
     assert batch["objects"][1]["boxes"].shape == (0, 4)
+
+
+def test_batches_lie_or_stand_and_resume_with_workers(tmp_path):
+    sizes = [(64, 32), (32, 64), (64, 48), (48, 48), (30, 60), (20, 60), (60, 50), (64, 32)]
+    scenes = [Scene(f"{number}.png", [Thing((2, 2, 8, 9))], size) for number, size in enumerate(sizes)]
+    data = opened(tmp_path, {**formats.SCENES, "train": scenes}, batch_size=2, scales=[32, 48])
+
+    def batches(start=0, **settings):
+        data.config = replace(data.config, **settings)
+        loader = data.train_dataloader()
+        loader.progress = lambda: start
+        return [(each["image_id"], each["sizes"], each["image"]) for each in loader]
+
+    whole = batches()
+    stands = [{height > width for height, width in sizes} for _, sizes, _ in whole]
+    assert [len(each) for each in stands] == [1, 1, 1, 2]  # of five and three, one each is left
+    for number, (*rest, images) in enumerate(batches(1, num_workers=2), 1):
+        assert rest == list(whole[number][:2])
+        assert torch.equal(images, whole[number][2])
+    plain = [ids for ids, *_ in batches(group_by_aspect_ratio=False)]
+    assert plain != [ids for ids, *_ in whole]
+    assert {each for ids in plain for each in ids} == {each for ids, *_ in whole for each in ids}
 
 
 def test_rows_without_objects_are_background_or_left_out(tmp_path):
@@ -117,6 +145,20 @@ def test_a_broken_image_leaves_with_its_boxes(tmp_path):
     evaluated = data.reader("validate").read(data.chosen.by_stage["train"][0], "name")
     assert (evaluated["counted"], evaluated["image"].shape) == (False, (3, 32, 32))
     assert "truth" not in evaluated
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "I;16", "P", "RGBA"])
+def test_images_of_any_kind_are_three_channels_of_a_byte(mode, tmp_path):  # 25
+    data = opened(tmp_path)
+    name = "0.tif" if mode == "CMYK" else "0.png"
+    picture = PILImage.fromarray(np.full((32, 64), 153 << 8, np.uint16)) if mode == "I;16" else None
+    picture = picture or PILImage.new("RGB", (64, 32), (153, 153, 153)).convert(mode)
+    picture.save(tmp_path / name)
+    row = data.chosen.by_stage["train"][0] | {"image": {"bytes": (tmp_path / name).read_bytes(), "path": None}}
+    read = data.reader("train").read(row, "name", (0,))
+    assert (read["image"].dtype, read["image"].shape) == (torch.uint8, (3, 64, 128))
+    assert read["image"].unique().tolist() == [153]  # which web palettes have
+    assert len(read["objects"]["masks"]) == 2
 
 
 def test_scenes_are_drawn_by_their_key_and_never_with_a_digit_held_out():
