@@ -144,11 +144,11 @@ def test_by_the_command_it_is_measured_whole_and_begins_a_run_with_other_classes
     flags += ["--data.min_size=128", "--data.max_size=128", "--data.batch_size=2"]
     assert main(["validate", *flags, f"--data.path={coco(tmp_path / 'coco', CLASSES)}"]) == 0
     assert "val/map" in capsys.readouterr().out
-    few = [*flags, f"--data.path={coco(tmp_path / 'few', 3)}"]
+    few = [*flags, f"--data.path={coco(tmp_path / 'few', 3)}", "--data.batch_size=1"]
     assert main(["validate", *few]) == 2
     message = capsys.readouterr().err
     assert "it has no weights for these classes: fresh would be the layers of classes (2 tensors" in message
-    assert main(["fit", *few, "--trainer.max_epochs=1", "--data.batch_size=1"]) == 0
+    assert main(["fit", *few, "--trainer.max_epochs=1"]) == 0
     assert "the layers of classes (2 tensors; the source has other classes)" in capsys.readouterr().out
     assert main(["fit", *few, "--model.design.name=s2"]) == 2
     assert "of another design or detector" in capsys.readouterr().err
