@@ -59,6 +59,11 @@ class DetectionModule(base.TrainedModule):
                 f"data.path {data.config.path!r}: boxes only, and model.detector.name {self.config.detector.name} "
                 "learns masks. Give --model.detector.name retinanet, or name the field of the masks by --data.mask_key."
             )
+        if self.config.compile and data.config.scales and stage == "fit":
+            raise UserError(
+                f"model.compile true: with data.scales {data.config.scales}, each size would be compiled anew. Leave "
+                "one of both out."
+            )
         data.with_masks = self.has_masks
         if stage == "fit":
             self.images_per_device = data.config.batch_size
