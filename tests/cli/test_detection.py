@@ -160,6 +160,7 @@ def test_a_classifications_backbone_begins_a_detector(tmp_path, monkeypatch, cap
         (["fit", *SMALL, "--draw=a"], "draw a: for predict alone"),
         (["fit", *SMALL, "--monitor=val/acc1"], "monitor"),
         (["fit", *SMALL, "--data.batch_size=1"], "data.batch_size 1: BatchNorm learns its statistics from 2 images"),
+        (["fit", *SMALL, "--model.compile=true", "--data.scales=[96, 128]"], "model.compile true: with data.scales"),
         (["fit", *SMALL, "--model.optim.drops=[8, 3]"], "model.optim.drops [8, 3]: allowed are rising numbers"),
     ],
     ids=str,
