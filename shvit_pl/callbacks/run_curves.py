@@ -75,7 +75,7 @@ class RunCurves(L.Callback):
 
 
 def draw_curves(curves: Curves, panels: Sequence[Panel] = CLASSIFICATION) -> Figure:
-    """Draw loss and accuracy over the epochs."""
+    """Draw a panel for each ending of the curves' names, over the epochs."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     for axes, (ending, unit, least) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for name in sorted(curve for curve in curves if curve.removesuffix(EMA).endswith(ending)):

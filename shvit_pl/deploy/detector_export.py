@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from shvit_pl import __version__
-from shvit_pl.data.objects.config import SCENES
+from shvit_pl.data.objects.config import DATASET_SETTINGS, SCENES, ObjectsConfig
 from shvit_pl.data.objects.datamodule import ObjectsDataModule
 from shvit_pl.data.objects.reading import DIVISOR, finish
 from shvit_pl.deploy import formats
@@ -28,8 +29,8 @@ _ALONE = 0.01  # allowed share of objects that one of both finds alone: rounding
 _OUTPUTS = {False: ("boxes", "scores", "labels"), True: ("boxes", "scores")}  # by whether the graph is dense
 
 
-class _Graph(nn.Module):
-    """A detector's graph with normalization before it, of pixels from 0 to 1."""
+class _Normalized(nn.Module):
+    """A detector's graph with normalization before it, of pixels from 0 to 1 that are padded with the mean."""
 
     mean: Tensor
     std: Tensor
@@ -61,17 +62,19 @@ def write_graph(opened: OpenedDetector, options: ExportOptions) -> dict[str, str
     refuse(_mistakes(opened, options))
     side = options.image_size or -(-int(opened.data["min_size"]) // DIVISOR) * DIVISOR
     data, source = _images_of(opened, options, side)
-    pictures = torch.cat(list(_pictures(data, side, normalized=not options.normalize)))
+    given = pictures = torch.cat(list(_pictures(data, side)))
     names, batch = _OUTPUTS[options.dense], 1 if not options.dense else options.batch
     say(f"converting {opened.name} ({side} px) to {options.format}")
     with replacing(options.path) as partial:
         kind: Any = DenseDetector if options.dense else Detector
         graph = kind(fused(opened.model), (side, side)).eval()
-        graph = _Graph(graph, data) if options.normalize else graph
+        if options.normalize:
+            graph = _Normalized(graph, data)
+            given = pictures * graph.std + graph.mean
         settings: dict[str, Any] = {"dynamic": batch is None} if options.spec.dynamic else {}
         if options.format == "onnx":
             settings |= {"outputs": names, **({"opset": options.opset} if options.opset else {})}
-        example = pictures[:1].repeat(batch or 2, 1, 1, 1)
+        example = given[:1].repeat(batch or 2, 1, 1, 1)
         with converter_errors("the converter can't write this network", options):
             metadata = _metadata(opened, options, data, side)
             formats.CONVERTERS[options.format].save(graph, example, partial, metadata, **settings)
@@ -80,16 +83,16 @@ def write_graph(opened: OpenedDetector, options: ExportOptions) -> dict[str, str
             say(f"verifying it with {options.spec.runs_as} on {len(pictures)} {source}")
             with converter_errors(f"{options.spec.runs_as} can't run the file", options):
                 exported = formats.CONVERTERS[options.format].load(partial)
-                verified = _compared(graph, exported, opened, options, pictures, side)
+                verified = _compared(exported, opened, options, pictures, given)
         with silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
-    pixels = "RGB pixels from 0 to 1" if options.normalize else "normalized RGB"
+    pixels, padding = ("RGB pixels from 0 to 1", "the mean") if options.normalize else ("normalized RGB", "0")
     found = (
         f"{', '.join(names)}: all of them, before NMS" if options.dense else f"{', '.join(names)} after NMS, in pixels"
     )
     return {
         "file": f"{options.path}, {size(options.path) / 1e6:.1f} MB, {options.format}",
-        "input": f"images: ({batch or 'any'}, 3, {side}, {side}), {pixels}, padded with 0 below and to the right",
+        "input": f"images: ({batch or 'any'}, 3, {side}, {side}), {pixels}, below and to the right {padding}",
         "output": f"{found}; {len(opened.class_names)} labels in the file",
         "": details[0],
         "difference": verified,
@@ -102,7 +105,12 @@ def _mistakes(opened: OpenedDetector, options: ExportOptions) -> Iterator[str]:
             f"--format {options.format}: {opened.config.name} has no graph, as its steps depend on what it finds. "
             "Export a RetinaNet, or use it by shvit-pl predict."
         )
-    for flag, value in (("softmax", options.softmax), ("int8", options.int8), ("dtype", options.dtype == "fp16")):
+    for flag, value in (
+        ("softmax", options.softmax),
+        ("int8", options.int8),
+        ("dtype", options.dtype == "fp16"),
+        ("tolerance", options.tolerance is not None),
+    ):
         if value:
             yield f"--{flag}: for networks that classify images; leave it out with a detector."
     if not options.dense and options.format in ("coreml", "executorch"):
@@ -117,7 +125,8 @@ def _images_of(opened: OpenedDetector, options: ExportOptions, side: int) -> tup
     """Open the images of the dataset `--data`, of the run, or else scenes of digits; returns their source in words."""
     settings = {**opened.data, "min_size": side, "max_size": side, "batch_size": 1, "num_workers": 0, "scales": None}
     if options.data:
-        settings |= {"path": options.data, "validation_split": None}
+        settings |= {name: value for name, value in asdict(ObjectsConfig()).items() if name in DATASET_SETTINGS}
+        settings["path"] = options.data
     try:
         data = ObjectsDataModule(**settings)
         data.setup("predict")
@@ -130,8 +139,8 @@ def _images_of(opened: OpenedDetector, options: ExportOptions, side: int) -> tup
     return data, f"images of {data.config.path}"
 
 
-def _pictures(data: ObjectsDataModule, side: int, normalized: bool) -> Iterator[Tensor]:
-    """Yield up to 64 images `(1, 3, side, side)`, evenly spaced, as a graph takes them."""
+def _pictures(data: ObjectsDataModule, side: int) -> Iterator[Tensor]:
+    """Yield up to 64 images `(1, 3, side, side)`, evenly spaced, normalized and padded as the network takes them."""
     rows, reader = data.chosen.by_stage["predict"], data.reader("predict")
     for index in torch.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).long().tolist():
         item = reader.read(rows[index], "")
@@ -139,35 +148,34 @@ def _pictures(data: ObjectsDataModule, side: int, normalized: bool) -> Iterator[
             continue
         height, width = item["image"].shape[1:]
         image = nn.functional.pad(item["image"], (0, side - width, 0, side - height))[None]
-        batch = {"image": image, "sizes": [(height, width)]}
-        yield finish(batch, data.mean, data.std)["image"] if normalized else image / 255
+        yield finish({"image": image, "sizes": [(height, width)]}, data.mean, data.std)["image"]
 
 
 @torch.no_grad()
-def _compared(
-    graph: nn.Module, exported: Any, opened: OpenedDetector, options: ExportOptions, pictures: Tensor, side: int
-) -> str:
-    """Say how a file differs from the network; raises `UserError` where it finds other objects."""
+def _compared(exported: Any, opened: OpenedDetector, options: ExportOptions, pictures: Tensor, given: Tensor) -> str:
+    """Say how a file that is given images differs from the network; raises `UserError` where it finds other objects."""
+    height, width = pictures.shape[-2:]
     if options.dense:
-        batches = [pictures[:1], pictures[1:4]] if options.batch is None else [pictures[: options.batch]]
-        pairs = [(graph(batch), exported(batch)) for batch in batches if len(batch)]
+        parts = [slice(0, 1), slice(1, 4)] if options.batch is None else [slice(0, options.batch)]
+        parts = [part for part in parts if len(pictures[part])]
+        network = DenseDetector(opened.model, (height, width))
+        pairs = [(network(pictures[part]), exported(given[part])) for part in parts]
         moved, changed = (max(float((one[i] - other[i]).abs().max()) for one, other in pairs) for i in (0, 1))
         if moved > _PIXELS or changed > _SCORE:
             raise _differs(options, f"boxes by {moved:.1e} pixels and scores by {changed:.1e}")
-        sizes = ", ".join(str(len(batch)) for batch in batches if len(batch))
+        sizes = ", ".join(str(len(pictures[part])) for part in parts)
         return f"boxes {moved:.1e} pixels, scores {changed:.1e} at most, in batches of {sizes}"
-    original = graph if options.normalize else opened.model
     total = alone = ties = 0
     largest = [0.0, 0.0]
-    for picture in torch.split(pictures, 1):
-        boxes, scores, labels = graph(picture) if options.normalize else _found(original(picture, [(side, side)]))
-        other_boxes, other_scores, other_labels = exported(picture)
-        moved = (boxes[:, None] - other_boxes).abs().amax(2)
-        changed = (scores[:, None] - other_scores).abs()
-        equal = (labels[:, None] == other_labels) & (changed <= _SCORE)
+    for picture, own in zip(torch.split(pictures, 1), torch.split(given, 1), strict=True):
+        (found,) = opened.model(picture, [(height, width)])
+        boxes, scores, labels = exported(own)
+        moved = (found["boxes"][:, None] - boxes).abs().amax(2)
+        changed = (found["scores"][:, None] - scores).abs()
+        equal = (found["labels"][:, None] == labels) & (changed <= _SCORE)
         same = equal & (moved <= _PIXELS)
         # where scores are nearly equal, rounding decides which of two boxes NMS keeps
-        alike = equal & (box_iou(boxes, other_boxes) > opened.config.nms)
+        alike = equal & (box_iou(found["boxes"], boxes) > opened.config.nms)
         for axis in (0, 1):
             total += same.shape[1 - axis]
             alone += int((~(same | alike).any(axis)).sum())
@@ -183,10 +191,6 @@ def _compared(
     )
 
 
-def _found(objects: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    return objects[0]["boxes"], objects[0]["scores"], objects[0]["labels"]
-
-
 def _differs(options: ExportOptions, how: str) -> UserError:
     return UserError(
         f"--format {options.format}: the file differs from the network: {how}. Nothing was written to "
@@ -200,10 +204,11 @@ def _metadata(opened: OpenedDetector, options: ExportOptions, data: ObjectsDataM
     return {
         "made_by": f"shvit-pl {__version__}",
         "weights": "averaged" if opened.averaged else "raw",
-        "input": pixels if options.normalize else f"{pixels}, then (pixels - mean) / std, 0 where padded",
+        "input": f"{pixels}, mean where padded" if options.normalize else f"{pixels}, then (pixels - mean) / std",
         "output": " and ".join(_OUTPUTS[options.dense]),
         "image_size": str(side),
-        "resize": "longer side to image_size, padded below and to the right",
+        "resize": "longer side to image_size; then below and to the right "
+        f"{'the mean' if options.normalize else 'zeros, once normalized'}",
         "mean": json.dumps(list(data.mean)),
         "std": json.dumps(list(data.std)),
         "labels": json.dumps(opened.class_names),

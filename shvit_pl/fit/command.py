@@ -20,7 +20,7 @@ _DESCRIPTIONS = {
     "fit": "Train a SHViT, or resume with --ckpt_path.",
     "validate": "Measure a checkpoint on the validation images.",
     "test": "Measure a checkpoint on the test images.",
-    "predict": "Write predictions.csv for a dataset or a folder of images.",
+    "predict": "Write predictions for a dataset or a folder of images.",
     "cache-teacher": "Run a teacher once, and store its logits for fit.",
 }
 

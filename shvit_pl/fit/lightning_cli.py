@@ -105,6 +105,8 @@ class ShvitCLI(LightningCLI):
             options.expand_paths(self.config, self.name)
             given, args = args, resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
             if args != list(given):
+                if (task := find_task(self.command, args)) is not self.task:
+                    raise UserError(f"task {self.task.name}: that run is of {task.name}; give --task {task.name}.")
                 self.config, mistakes = parse_flags(parser, args, *below)
         self.options, self.model_config, self.data_config = options.check_flags(
             self.task, self.config, self.name, mistakes, args
@@ -402,7 +404,7 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
             raise
         raise UserError(
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
-            "the global batch) or data.image_size, or set --model.grad_checkpointing true."
+            "the global batch) or the images' size, or set --model.grad_checkpointing true."
         ) from error
 
 

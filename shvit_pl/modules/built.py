@@ -121,8 +121,8 @@ class BuiltModule(L.LightningModule):
         return self.model
 
     def structure(self, config: Any) -> dict[str, Any]:
-        """Return the flat settings on which the network's tensors depend."""
-        return asdict(config.design.resolved)
+        """Return the settings on which the network's tensors depend, by their flags."""
+        return {f"model.design.{name}": value for name, value in asdict(config.design.resolved).items()}
 
     # ---- classes and network
 
@@ -162,8 +162,8 @@ class BuiltModule(L.LightningModule):
         differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
         if differences:
             raise UserError(
-                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(differences)}). "
-                f"{'Give the same design' if resumed else 'Leave model.design out'}{new_run}."
+                f"ckpt_path: the checkpoint is of another network ({'; '.join(differences)}). "
+                f"{'Give the same settings' if resumed else 'Leave them out'}{new_run}."
             )
         theirs, ours = hparams.get("ema", {}).get("decay", 0), self.config.ema.decay
         if averaged and not theirs:
@@ -182,8 +182,8 @@ class BuiltModule(L.LightningModule):
         """Take the classes of a source; those that were `asked` for by a flag must be the same."""
         if len(class_names) < self.least_classes:
             raise UserError(
-                f"{source}: classification needs two classes or more, and there is {first_few(class_names) or 'none'}. "
-                "If the classes' folders are inside it, give that folder."
+                f"{source}: {self.task} needs {self.least_classes} classes or more, and there is "
+                f"{first_few(class_names) or 'none'}. If the classes' folders are inside it, give that folder."
             )
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names

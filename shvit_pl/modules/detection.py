@@ -69,7 +69,7 @@ class DetectionModule(base.TrainedModule):
             self.images_per_device = data.config.batch_size
             self._check_batch(self.images_per_device)
         if stage == "fit" or self.category_ids is None:
-            self.category_ids = data.category_ids
+            self.category_ids = data.category_ids or list(range(len(self.class_names or ())))
 
     def _check_batch(self, images: int) -> None:
         """Raise `UserError` for a single image, of which BatchNorm would take its statistics."""
@@ -82,9 +82,10 @@ class DetectionModule(base.TrainedModule):
             )
 
     def structure(self, config: DetectionConfig) -> dict[str, Any]:
-        """Return the flat settings on which the network's tensors depend."""
-        detector = {f"detector.{name}": getattr(config.detector, name) for name in ("name", "width", "convs", "norm")}
-        return {**super().structure(config), **detector, "detector.anchors": config.detector.anchors}
+        """Return the settings on which the network's tensors depend, by their flags."""
+        names = ("name", "width", "convs", "norm", "anchors")
+        detector = {f"model.detector.{name}": getattr(config.detector, name) for name in names}
+        return {**super().structure(config), **detector}
 
     def build(self, classes: int) -> Any:
         """Make the detector for so many classes, and its metrics."""
@@ -125,7 +126,7 @@ class DetectionModule(base.TrainedModule):
         super().take_weights()
         numbers = class_numbers(str(self.config.init_from))
         if numbers is not None:
-            self.category_ids, self.best_scores = numbers
+            self.category_ids, self.best_scores = numbers[0] or self.category_ids, numbers[1]
 
     def costs(self, data: Any) -> dict[str, Cost]:
         """Return parameters, and MACs for a square image of the data's shorter side, by part."""

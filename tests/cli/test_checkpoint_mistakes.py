@@ -161,7 +161,10 @@ OTHERS = [
     ([*CHANGED, "--model.optim.name=sgd"], ["model.optim.name adamw -> sgd", "--model.init_from"]),
     ([*CHANGED, "--model.optim.layer_decay=0.9"], ["model.optim.layer_decay None -> 0.9", "--model.init_from"]),
     ([*CHANGED, "--model.ema.decay=0.9"], ["model.ema.decay 0.9", "no averaged weights", "--model.init_from"]),
-    ([*CHANGED, "--model.design.drop_path=0.1"], ["another model.design", "drop_path is 0.0 there and 0.1 here"]),
+    (
+        [*CHANGED, "--model.design.drop_path=0.1"],
+        ["another network", "model.design.drop_path is 0.0 there and 0.1 "],
+    ),
     ([*CHANGED, "--data.path=./nothing"], ["data.path './nothing'"]),
     ([MORE, "--monitor=val/loss"], ["monitor val/acc1 -> val/loss"]),
 ]
@@ -177,7 +180,7 @@ def test_mistakes_in_measuring_a_checkpoint(last, refused):
     for command, flag, words in (
         *((command, "--model.use_ema=true", none) for command in ("validate", "predict")),
         ("test", "--model.ema.decay=0.9", "model.ema.decay 0.9: the checkpoint holds no averaged weights"),
-        ("validate", "--model.design.name=s1", "here). Leave model.design out."),
+        ("validate", "--model.design.name=s1", "here). Leave them out."),
         (
             "test",
             "--model.class_names=[a,b]",

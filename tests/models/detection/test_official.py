@@ -144,6 +144,9 @@ def test_by_the_command_it_is_measured_whole_and_begins_a_run_with_other_classes
     flags += ["--data.min_size=128", "--data.max_size=128", "--data.batch_size=2"]
     assert main(["validate", *flags, f"--data.path={coco(tmp_path / 'coco', CLASSES)}"]) == 0
     assert "val/map" in capsys.readouterr().out
+    names = json.dumps([f"class {number}" for number in range(CLASSES)])
+    assert main(["predict", *flags, f"--data.path={tmp_path / 'coco' / 'val'}", f"--model.class_names={names}"]) == 0
+    assert (tmp_path / "predictions.json").is_file()
     few = [*flags, f"--data.path={coco(tmp_path / 'few', 3)}", "--data.batch_size=1"]
     assert main(["validate", *few]) == 2
     message = capsys.readouterr().err
