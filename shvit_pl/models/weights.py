@@ -172,22 +172,23 @@ def load_state(model: shvit.SHViT, state: dict[str, Tensor], source: str | Path)
 
 def _fitting_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
     """Return the tensors of the backbone; raises `UserError` unless they are exactly those of the model."""
-    ours, theirs = _backbone(own), _backbone(state)
-    problems = [
-        f"{len(keys)} {kind} (such as {min(keys)})"
-        for kind, keys in (
-            ("missing", ours.keys() - theirs.keys()),
-            ("unexpected", theirs.keys() - ours.keys()),
-            ("of another shape", {key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape}),
-        )
-        if keys
-    ]
-    if problems:
+    theirs = _backbone(state)
+    if problems := misfits(_backbone(own), theirs):
         raise UserError(
-            f"{str(source)!r}: these weights are of another design (tensors of the backbone: "
-            f"{', '.join(problems)}). Nothing was loaded; set model.design to theirs."
+            f"{str(source)!r}: these weights are of another design (tensors of the backbone: {problems}). Nothing was "
+            "loaded; set model.design to theirs."
         )
     return theirs
+
+
+def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return in words how tensors differ from a model's own by name and shape; empty where they fit."""
+    kinds = {
+        "missing": own.keys() - state.keys(),
+        "unexpected": state.keys() - own.keys(),
+        "of another shape": {key for key in own.keys() & state.keys() if own[key].shape != state[key].shape},
+    }
+    return ", ".join(f"{len(keys)} {kind} (such as {min(keys)})" for kind, keys in kinds.items() if keys)
 
 
 def _backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

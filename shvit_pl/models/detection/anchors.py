@@ -1,6 +1,7 @@
 """Anchors at the true strides of their maps, not rounded, as mmdetection has them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +42,7 @@ class Anchors(AnchorGenerator):
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """Return each image's anchors `(N, 4)` in pixels, map by map, in float32 whatever the maps are."""
-        device = feature_maps[0].device
-        self.set_cell_anchors(torch.float32, device)
-        strides = [[torch.tensor(stride, device=device)] * 2 for stride in self.strides]
+        self.set_cell_anchors(torch.float32, feature_maps[0].device)
+        strides: Any = [[stride, stride] for stride in self.strides]
         anchors = torch.cat(self.grid_anchors([list(each.shape[-2:]) for each in feature_maps], strides))
         return [anchors] * len(image_list.image_sizes)

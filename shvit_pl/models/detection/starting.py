@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from shvit_pl.errors import UserError
 from shvit_pl.models.detection.official import from_official, is_official
-from shvit_pl.models.weights import LoadReport, load_state, read_weights, timm_key
+from shvit_pl.models.weights import LoadReport, load_state, misfits, read_weights, timm_key
 
 _OF_CLASSES = (  # layers that depend on the number of classes
     "head.classification_head.cls_logits.",
@@ -39,27 +37,12 @@ def load_detector(model: Any, source: str, averaged: bool = False) -> LoadReport
         return LoadReport(source, report.loaded, ("pyramid and heads (the source is a backbone)",), left_out)
     own = model.state_dict()
     fresh = [key for key in own if key.startswith(_OF_CLASSES) and key in state and own[key].shape != state[key].shape]
-    _check(own, {key: value for key, value in state.items() if key not in fresh}, fresh, source)
-    model.load_state_dict({**own, **{key: value for key, value in state.items() if key not in fresh}})
+    wanted, given = ({key: tensors[key] for key in tensors if key not in fresh} for tensors in (own, state))
+    if problems := misfits(wanted, given):
+        raise UserError(
+            f"{source!r}: these weights are of another design or detector ({problems}). Nothing was loaded; set "
+            "model.design and model.detector to theirs."
+        )
+    model.load_state_dict({**own, **given})
     reinitialized = (f"the layers of classes ({len(fresh)} tensors; the source has other classes)",) if fresh else ()
     return LoadReport(source, len(state) - len(fresh), reinitialized)
-
-
-def _check(own: dict[str, Tensor], state: dict[str, Tensor], fresh: list[str], source: str) -> None:
-    """Raise `UserError` unless tensors are exactly those of the detector, but for fresh ones."""
-    wanted = {key: value for key, value in own.items() if key not in fresh}
-    misshapen = {key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape}
-    problems = [
-        f"{len(keys)} {kind} (such as {min(keys)})"
-        for kind, keys in (
-            ("missing", wanted.keys() - state.keys()),
-            ("unexpected", state.keys() - wanted.keys()),
-            ("of another shape", misshapen),
-        )
-        if keys
-    ]
-    if problems:
-        raise UserError(
-            f"{source!r}: these weights are of another design or detector ({', '.join(problems)}). Nothing was loaded; "
-            "set model.design and model.detector to theirs."
-        )

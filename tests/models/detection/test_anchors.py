@@ -48,8 +48,12 @@ def test_an_image_that_is_padded_has_the_same_ones_and_more():
 
 def test_maps_of_half_precision_have_exact_ones():
     config = DetectorConfig()
-    maps = [torch.zeros(1, 1, 1344 // level + 1, 1344 // level + 1, dtype=torch.bfloat16) for level in config.levels]
     generator = Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves)
-    (anchors,) = generator(ImageList(torch.zeros(1, 3, 1344, 1344), [(1344, 1344)]), maps)
-    assert anchors.dtype == torch.float32
-    assert anchors[:, 0].max() > 1000
+    images = ImageList(torch.zeros(1, 3, 1344, 1344), [(1344, 1344)])
+    sides = [1344 // level + 1 for level in config.levels]
+    half, single = (
+        generator(images, [torch.zeros(1, 1, side, side, dtype=dtype) for side in sides])[0]
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert half.dtype == torch.float32
+    assert torch.equal(half, single)
