@@ -15,7 +15,14 @@ from jsonargparse import auto_cli
 
 from benchmarks.report import environment, publish, table
 from shvit_pl.deploy.benchmark import ONNX, Measured, measure, plan
-from shvit_pl.deploy.detector_benchmark import BACKBONE, PARTS, REST, DetectorBuilder, OpenedDetector, open_detector
+from shvit_pl.deploy.detector_benchmark import (
+    BACKBONE,
+    PARTS,
+    REST,
+    BenchmarkedDetector,
+    DetectorBuilder,
+    open_detector,
+)
 from shvit_pl.deploy.measuring import chosen_device, device_name, num_threads
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.deploy.timing import Rate, Work, side_by_side
@@ -88,7 +95,7 @@ def main(
 
 
 def _inference(
-    opened: dict[str, OpenedDetector], device: torch.device, size: int, batch: int, blocks: int, seconds: float
+    opened: dict[str, BenchmarkedDetector], device: torch.device, size: int, batch: int, blocks: int, seconds: float
 ) -> list[Measured]:
     options = BenchmarkOptions(
         models=tuple(opened), device=device.type, batch_size=(batch,), image_size=(size,), mode=("eager",),
@@ -128,7 +135,7 @@ def _short(name: str) -> str:
     return name.removeprefix("detection/retinanet_").removesuffix(".yaml").removeprefix("torchvision:retinanet_")
 
 
-def _step(opened: OpenedDetector, device: torch.device, size: int, batch: int) -> Callable[[], object]:
+def _step(opened: BenchmarkedDetector, device: torch.device, size: int, batch: int) -> Callable[[], object]:
     """A step of training."""
     drawn = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=drawn).to(device, memory_format=torch.channels_last)
