@@ -51,6 +51,7 @@ def main(
     blocks: int = 7,
     seconds: float = 0.5,
     train_batch: int = 2,
+    train_blocks: int = 3,
     out: Path = Path("benchmarks/results"),
 ) -> None:
     """Measure inference and training steps, print the tables, and write them to `out`.
@@ -63,26 +64,33 @@ def main(
         blocks: Interleaved blocks of each detector.
         seconds: Least time of a block.
         train_batch: Images per step of training.
+        train_blocks: Interleaved blocks of steps.
         out: Folder of the results.
     """
     where = chosen_device(device)
     with num_threads(threads):
         opened = {name: open_detector(name, None) for name in (S1, S4, LIGHT, R50)}
         measured = _inference(opened, where, size, batch, blocks, seconds)
-        steps = side_by_side(
-            {name: Work(_step(each, where, size, train_batch), train_batch, where) for name, each in opened.items()},
-            blocks,
-            seconds,
-        )
+        work = {name: Work(_step(each, where, size, train_batch), train_batch, where) for name, each in opened.items()}
+        steps = side_by_side(work, train_blocks, seconds)
+    how = (
+        f"{counted(threads, 'thread')}; {size} px, {counted(batch, 'image')}, in training {train_batch}; medians of "
+        f"{blocks} interleaved blocks, in training {train_blocks}, a ratio is that of medians"
+    )
+    _publish(measured, steps, train_batch, how, where, out)
+
+
+def _publish(
+    measured: list[Measured], steps: dict[str, Rate], train_batch: int, how: str, device: torch.device, out: Path
+) -> None:
     rates = {(each.cell.model, each.cell.mode or ONNX): each.rate for each in measured}
     rows = [_row(each, rates) for each in measured]
     texts = [
         table(["RetinaNet", *_COLUMNS], rows),
         table(["RetinaNet", "s of a step", "of ResNet-50's"], [_step_row(name, steps, train_batch) for name in steps]),
-        f"{counted(threads, 'thread')}; {size} px, {counted(batch, 'image')}, in training {train_batch}; medians of "
-        f"{blocks} interleaved blocks, a ratio is that of medians. ms: the whole detector; {PARTS}.",
+        f"{how}. ms: the whole detector; {PARTS}.",
     ]
-    under = environment(_PACKAGES) | {"device": device_name(where)}
+    under = environment(_PACKAGES) | {"device": device_name(device)}
     results = {
         "inference": [
             {"model": each.cell.model, "way": each.cell.mode or ONNX, "images_per_second": each.rate.rounds}
@@ -91,7 +99,7 @@ def main(
         ],
         "training": {name: rate.rounds for name, rate in steps.items()},
     }
-    publish(out / f"detection_{where.type}", "Speed of detectors", "\n\n".join(texts), under, **results)
+    publish(out / f"detection_{device.type}", "Speed of detectors", "\n\n".join(texts), under, **results)
 
 
 def _inference(
