@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def main(
         steps = side_by_side(work, train_blocks, seconds)
     how = (
         f"{counted(threads, 'thread')}; {size} px, {counted(batch, 'image')}, in training {train_batch}; medians of "
-        f"{blocks} interleaved blocks, in training {train_blocks}, a ratio is that of medians"
+        f"{blocks} interleaved blocks, in training {train_blocks}, and of their ratios round by round"
     )
     _publish(measured, steps, train_batch, how, where, out)
 
@@ -122,12 +123,16 @@ def _row(each: Measured, rates: dict[tuple[str, str], Rate]) -> list[str]:
     cell, way = each.cell, each.cell.mode or ONNX
     parts = [f"{_ms(each.parts[part], cell.batch_size):.0f}" if part in each.parts else "" for part in (BACKBONE, REST)]
     other, most = _WANTED.get((cell.model, way), (R50, None))
-    ratio = rates[other, "eager"].median / each.rate.median
     return [
         _short(cell.model), way, f"{_ms(each.rate, cell.batch_size):.0f}", *parts, f"{each.cost.params / 1e6:.1f}",
         f"{each.cost.macs / 1e9:.1f}", f"{each.costs['backbone'].macs / 1e9:.1f}",
-        f"{ratio:.2f} of {_short(other)}", "" if most is None else f"{most}",
+        f"{_time(each.rate, rates[other, 'eager']):.2f} of {_short(other)}", "" if most is None else f"{most}",
     ]  # fmt: skip
+
+
+def _time(rate: Rate, other: Rate) -> float:
+    """The time over that of another, the median over the rounds."""
+    return median(theirs / own for own, theirs in zip(rate.rounds, other.rounds, strict=True))
 
 
 def _ms(rate: Rate, batch: int) -> float:
@@ -136,7 +141,7 @@ def _ms(rate: Rate, batch: int) -> float:
 
 def _step_row(name: str, steps: dict[str, Rate], batch: int) -> list[str]:
     """A row of training."""
-    return [_short(name), f"{batch / steps[name].median:.2f}", f"{steps[R50].median / steps[name].median:.2f}"]
+    return [_short(name), f"{batch / steps[name].median:.2f}", f"{_time(steps[name], steps[R50]):.2f}"]
 
 
 def _short(name: str) -> str:
