@@ -17,7 +17,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.gaps import gap, gap_table
 from benchmarks.report import environment, publish, table
-from shvit_pl.deploy.benchmark import Measured, measure, plan
+from shvit_pl.deploy.benchmark import Builder, Measured, measure, plan
 from shvit_pl.deploy.measuring import chosen_device, device_name
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.display import counted
@@ -101,7 +101,7 @@ def _measured(target: Target, settings: dict[str, Any], device: torch.device) ->
     )
     opened = {name: open_network(name) for name in MODELS}
     groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
-    return measure(groups, opened, options, device)[0]
+    return measure(groups, Builder(opened, device, options.train), options)[0]
 
 
 def _rows(target: Target, measured: Sequence[Measured]) -> list[dict[str, Any]]:

@@ -8,6 +8,9 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from shvit_pl import HFImageDataModule
 from shvit_pl.cli import main
 from shvit_pl.data.transforms import denormalize
+from shvit_pl.designs.design import NAMED
+from shvit_pl.designs.detector import DetectorConfig
+from shvit_pl.models.detection.detectors import build_detector
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
@@ -73,3 +76,27 @@ def test_the_gpu_augments_as_the_workers_do(image_folder):
     ours, theirs = (denormalize(images, data.mean, data.std) * 255 for images in batches)
     assert (ours - theirs).abs().max() < 4.5  # a level of the resizing or of a change, which later factors magnify
     assert (ours - theirs).abs().mean() < 0.5
+
+
+@pytest.mark.parametrize(("kind", "images"), [("retinanet", 16), ("mask_rcnn", 8)])
+def test_a_paper_detector_trains_a_step_of_full_images_in_bf16(kind, images):
+    """At 800 x 1333 pixels, padded; seven objects in each image."""
+    torch.manual_seed(0)
+    height, width = 800, 1344
+    model = build_detector(NAMED["s4"], DetectorConfig(name=kind), 80).cuda().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    corners = torch.rand(images, 7, 2) * 400
+    boxes = torch.cat([corners, corners + 20 + torch.rand(images, 7, 2) * 300], dim=-1).cuda()
+    targets = [{"boxes": own, "labels": torch.randint(80, (7,), device="cuda")} for own in boxes]
+    for target in targets:
+        target["masks"] = torch.zeros(7, height, width, dtype=torch.uint8, device="cuda")
+        for mask, (left, top, right, bottom) in zip(target["masks"], target["boxes"].long().tolist(), strict=True):
+            mask[top:bottom, left:right] = 1
+    before = model.backbone.net.patch_embed[0].c.weight.detach().clone()
+    with torch.autocast("cuda", torch.bfloat16):
+        losses = model(torch.randn(images, 3, height, width, device="cuda"), [(800, 1333)] * images, targets)
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert not torch.equal(model.backbone.net.patch_embed[0].c.weight, before)

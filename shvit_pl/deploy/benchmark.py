@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
 
 ONNX = "onnx"
+WHOLE = ""  # the part that is all of a network
 _COMPILE_MODE = {"compiled": None, "optimized": None}  # names in torch.compile; the other modes are called as there
 # the settings of the paper's training
 _MIX = MixConfig(mixup=0.8, cutmix=1.0)
@@ -91,15 +92,16 @@ def check_sizes(groups: Sequence[Group], opened: Mapping[str, OpenedNetwork]) ->
         refuse(dict.fromkeys(mistakes))
 
 
-def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, Cost]:
+def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, dict[str, Cost]]:
     """Return the fused network on the CPU, and its cost: of ours in closed form, BatchNorm not fused, else counted."""
     model = passes.fused(passes.at_size(opened, pixels))
     if isinstance(opened.model, SHViT):
-        return model, cost(opened.model.design, opened.model.num_classes, pixels)
+        return model, {WHOLE: cost(opened.model.design, opened.model.num_classes, pixels)}
     counter: Any = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(torch.zeros(1, 3, pixels, pixels))
-    return model, Cost(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return model, {WHOLE: Cost(params, counter.get_total_flops() // 2)}
 
 
 def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
@@ -221,17 +223,36 @@ class Measured:
     """The median over the median of the group's first cell."""
     memory: int | None
     """Peak memory in bytes, as in `PEAK_OF`; None where the device has no such number."""
-    cost: Cost
+    costs: Mapping[str, Cost]
+    """By part; of a classifier, the whole's alone."""
+    parts: Mapping[str, timing.Rate]
+    """Rates of a detector's parts."""
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of the whole."""
+        return sum(self.costs.values(), Cost())
+
+
+@dataclass(frozen=True)
+class Built:
+    """A cell that has run once."""
+
+    work: timing.Work
+    memory: int | None
+    """Peak memory in bytes, as in `PEAK_OF`."""
+    parts: Mapping[str, timing.Work] = field(default_factory=dict)
+    """A detector's parts."""
 
 
 def measure(
-    groups: Sequence[Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
+    groups: Sequence[Group], builder: "Builder", options: BenchmarkOptions
 ) -> tuple[list[Measured], dict[str, str]]:
     """Measure all groups, with a progress bar; return the cells, and why others can't be measured, by cell or network.
 
     Raises `UserError` where no cell could be measured.
     """
-    builder, measured = _Builder(opened, device, options.train), list[Measured]()
+    measured = list[Measured]()
     bars = new_progress(None, TextColumn("{task.fields[now]}", markup=False))
     bars.add_task("benchmark", total=sum(map(len, groups)) * (1 + options.rounds), now="")
     with bars:
@@ -249,13 +270,13 @@ def measure(
     return measured, builder.skipped
 
 
-def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions, bars: Progress) -> list[Measured]:
+def _measure_group(group: Group, builder: "Builder", options: BenchmarkOptions, bars: Progress) -> list[Measured]:
     (bar,) = bars.tasks
 
     def step(what: str, *_: int) -> None:
         bars.update(bar.id, advance=1, now=visible(what))
 
-    built: dict[Cell, tuple[timing.Work, int | None]] = {}
+    built: dict[Cell, Built] = {}
     with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns
         for cell in group:
             step(f"building {cell}")
@@ -269,44 +290,61 @@ def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions,
                 if builder.device.type == "cuda":
                     torch.cuda.empty_cache()
                 builder.skipped[what] = measuring.short_reason(error)
-        bars.update(bar.id, total=(bar.total or 0) - (len(group) - len(built)) * options.rounds)
+        works = {
+            (cell, part): work
+            for cell, each in built.items()
+            for part, work in {WHOLE: each.work, **each.parts}.items()
+        }
+        bars.update(bar.id, total=(bar.total or 0) + (len(works) - len(group)) * options.rounds)
         if options.protocol == "interleaved":
-            all_work = {cell: work for cell, (work, _) in built.items()}
-            rates = timing.side_by_side(all_work, options.rounds, options.block_seconds, step)
+            rates = timing.side_by_side(works, options.rounds, options.block_seconds, step)
         else:
             rates = {}
-            for cell, (work, _) in built.items():
+            for (cell, part), work in works.items():
                 step(f"measuring {cell}")
-                rates[cell] = officially_timed(work, options.warm_up_seconds, options.block_seconds)
+                rates[cell, part] = officially_timed(work, options.warm_up_seconds, options.block_seconds)
     first = next(iter(rates.values())).median if rates else 1.0
     return [
-        Measured(cell, rate, rate.median / first, built[cell][1], builder.deployed(cell.model, cell.image_size)[1])
-        for cell, rate in rates.items()
+        Measured(
+            cell,
+            rates[cell, WHOLE],
+            rates[cell, WHOLE].median / first,
+            each.memory,
+            builder.deployed(cell.model, cell.image_size)[1],
+            {part: rates[cell, part] for part in each.parts},
+        )
+        for cell, each in built.items()
     ]
 
 
-class _Builder:
+class Builder:
     """A builder of cells, one by one, and the reasons why it could not build some."""
 
-    def __init__(self, opened: Mapping[str, OpenedNetwork], device: torch.device, train: bool) -> None:
+    def __init__(self, opened: Mapping[str, Any], device: torch.device, train: bool = False) -> None:
         self.opened, self.device, self.train = opened, device, train
         self.skipped: dict[str, str] = {}
-        self.deployed = cache(lambda name, pixels: deployed(opened[name], pixels))
+        self.deployed = cache(self._deployed)
         self.images = cache(lambda batch, pixels: torch.randn(batch, 3, pixels, pixels).to(device))
 
-    def build(self, cell: Cell) -> tuple[timing.Work, int | None]:
-        """Return a call of a cell that has run once, and its peak memory in bytes, as in `PEAK_OF`."""
+    def _deployed(self, name: str, pixels: int) -> tuple[Any, Mapping[str, Cost]]:
+        return deployed(self.opened[name], pixels)
+
+    def calls(self, cell: Cell, images: Tensor) -> dict[str, Callable[[], object]]:
+        """Return a call of a cell by `WHOLE`, and calls of its parts by their names."""
+        if self.train:
+            return {WHOLE: TrainStep(cell, passes.at_size(self.opened[cell.model], cell.image_size), images)}
+        return {WHOLE: inference_call(cell, self.deployed(cell.model, cell.image_size)[0], images)}
+
+    def build(self, cell: Cell) -> Built:
+        """Build a cell and run it once."""
         images = self.images(cell.batch_size, cell.image_size)  # before memory is watched
         before = reserved_memory(self.device)
-        call: Callable[[], Tensor]
-        if self.train:
-            call = TrainStep(cell, passes.at_size(self.opened[cell.model], cell.image_size), images)
-        else:
-            call = inference_call(cell, self.deployed(cell.model, cell.image_size)[0], images)
-        call()
-        if cell.runtime == ONNX:  # torch sees none of its memory
-            return timing.Work(call, cell.batch_size, self.device), None
-        return timing.Work(call, cell.batch_size, self.device), peak_memory(call, self.device, before) or None
+        calls = self.calls(cell, images)
+        calls[WHOLE]()
+        # torch sees none of the memory of ONNX Runtime
+        memory = None if cell.runtime == ONNX else peak_memory(calls[WHOLE], self.device, before)
+        works = {part: timing.Work(call, cell.batch_size, self.device) for part, call in calls.items()}
+        return Built(works.pop(WHOLE), memory or None, works)
 
 
 def reserved_memory(device: torch.device) -> int:

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shvit_pl import files, plots
-from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
+from shvit_pl.deploy.benchmark import PEAK_OF, Cell, Group, Measured
+from shvit_pl.deploy.detector_benchmark import BACKBONE, EXPLAINED, PARTS, REST, OpenedDetector
 from shvit_pl.deploy.measuring import machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs import config, paper_results
@@ -105,23 +106,35 @@ def _describe(conditions: Mapping[str, Any]) -> tuple[str, str]:
     return f"{task} on {machine_words(conditions)}", how
 
 
-def make_row(measured: Measured, opened: open_network.OpenedNetwork) -> Row:
-    """Return the row of a cell, with the accuracy of its network where it is known."""
+def make_row(measured: Measured, opened: Any) -> Row:
+    """Return the row of a cell, with known accuracy, or with times and costs of a detector's parts."""
     cell, rate, cost = measured.cell, measured.rate, measured.cost
     low, high = rate.quartiles if len(rate.rounds) > 1 else (None, None)  # the official protocol is one mean
     speeds = {"": rate.median, "_q1": low, "_q3": high}
     inverse = {"": rate.median, "_q1": high, "_q3": low}
-    known = known_accuracy(opened, cell.image_size) or (None, None, None)
     return {
         **asdict(cell),
         "params": cost.params,
         "macs": cost.macs,
-        **{f"ms{suffix}": speed and _significant(1000 * cell.batch_size / speed) for suffix, speed in inverse.items()},
+        **{f"ms{suffix}": speed and _ms(cell, speed) for suffix, speed in inverse.items()},
         **{f"images_per_second{suffix}": speed and _significant(speed) for suffix, speed in speeds.items()},
         "ratio": _significant(measured.ratio),
         "peak_memory_mb": None if measured.memory is None else round(measured.memory / 1e6, 2),
-        **dict(zip(("top1", "top1_dataset", "top1_source"), known, strict=True)),
+        **(_parts(measured) if isinstance(opened, OpenedDetector) else known(opened, cell.image_size)),
     }
+
+
+def _parts(measured: Measured) -> Row:
+    """Return the columns of a detector's parts."""
+    rates = {part: measured.parts.get(part) for part in (BACKBONE, REST)}
+    return {
+        **{f"{part}_ms": rate and _ms(measured.cell, rate.median) for part, rate in rates.items()},
+        **{f"{part}_{name}": value for part, each in measured.costs.items() for name, value in vars(each).items()},
+    }
+
+
+def _ms(cell: Cell, rate: float) -> float:
+    return _significant(1000 * cell.batch_size / rate)
 
 
 def _significant(value: float) -> float:
@@ -130,10 +143,13 @@ def _significant(value: float) -> float:
 
 def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rates | None) -> None:
     """Print the rows, grouped by what is compared, with the ratios to an earlier benchmark's rates if there is one."""
-    table = narrow_table(_TEXTS, [*_NUMBERS, *["earlier"] * (earlier is not None)])
+    parts = [name for name in rows[0] if name.endswith("_ms")]
+    headers = [name.replace("_", " ") for name in parts]
+    table = narrow_table(_TEXTS, [*_NUMBERS, *headers, *["earlier"] * (earlier is not None)])
     for _, group in groupby(rows, lambda row: (row["batch_size"], row["image_size_asked"])):
         for row in group:
-            table.add_row(*_table_cells(row), *([] if earlier is None else [_number(ratio(row, earlier))]))
+            last = [row[name] for name in parts] + ([] if earlier is None else [ratio(row, earlier)])
+            table.add_row(*_table_cells(row), *map(_number, last))
         table.add_section()
     write_table(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
@@ -142,6 +158,8 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
         say(f"official: {counted(conditions['threads'], 'thread')}, as in all rows; the official script uses 1")
+    if parts:
+        say(f"ms: the whole detector, from normalized images to what NMS leaves; {PARTS}")
     if earlier is not None:
         say("earlier: images/s relative to the earlier benchmark, which ran in another process")
 
@@ -175,23 +193,25 @@ def _number(value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _folded(opened: Any) -> str:
+    return opened.folded if isinstance(opened, OpenedDetector) else _FOLDED[isinstance(opened.model, SHViT)]
+
+
 def environment(
     under: Mapping[str, Any],
-    opened: Mapping[str, open_network.OpenedNetwork],
+    opened: Mapping[str, Any],
     measured: Sequence[Measured],
     skipped: Mapping[str, str],
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Return the content of `environment.json`: conditions, networks by name, and what was skipped for which reason."""
-    names, how = {item.cell.model for item in measured}, _FOLDED
-    if under["task"] == "train":
-        how = dict.fromkeys(how, "not fused")
+    names, is_training = {item.cell.model for item in measured}, under["task"] == "train"
     models = {
         name: {
             "origin": network.origin,
             "own_image_size": network.image_size,
             "weights": network.weights,
-            "folded": how[isinstance(network.model, SHViT)] if name in names else None,
+            "folded": None if name not in names else "not fused" if is_training else _folded(network),
         }
         for name, network in opened.items()
     }
@@ -206,6 +226,8 @@ def environment(
         "for official in float32 and NCHW",
         "task": _TASKS[under["task"]],
     }
+    if any(item.parts for item in measured):
+        explained |= EXPLAINED
     return {"conditions": under, "explained": explained, "models": models, "skipped": skipped, **origin(command)}
 
 
@@ -225,6 +247,12 @@ class Accuracy(NamedTuple):
     """The dataset it was measured on; only accuracies on one dataset are compared."""
     source: str
     """The publication or run that it is from."""
+
+
+def known(opened: open_network.OpenedNetwork, pixels: int) -> dict[str, Any]:
+    """Return the columns of a network's accuracy."""
+    found = known_accuracy(opened, pixels) or (None, None, None)
+    return dict(zip(("top1", "top1_dataset", "top1_source"), found, strict=True))
 
 
 def known_accuracy(opened: open_network.OpenedNetwork, pixels: int) -> Accuracy | None:
@@ -266,7 +294,7 @@ def _run_accuracy(checkpoint: Path, averaged: bool) -> Accuracy | None:
 
 def draw(rows: Sequence[Row], conditions: Mapping[str, Any]) -> dict[str, Figure]:
     """Return a picture for each dataset with known accuracies, by file name."""
-    datasets = dict.fromkeys(row["top1_dataset"] for row in rows if row["top1"] is not None)
+    datasets = dict.fromkeys(row["top1_dataset"] for row in rows if row.get("top1") is not None)
     figures = {}
     for number, name in enumerate(datasets, start=1):
         known = [row for row in rows if row["top1_dataset"] == name]

@@ -1,11 +1,13 @@
 """`shvit-pl benchmark` and `shvit-pl export`: their help and mistakes in flags need no heavy import."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.display import say
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, refuse
 
 
 def benchmark(args: list[str]) -> None:
@@ -26,18 +28,26 @@ def benchmark(args: list[str]) -> None:
 
     quiet()
     from shvit_pl.deploy import benchmark_report as report
-    from shvit_pl.deploy import measuring
-    from shvit_pl.deploy.benchmark import check_sizes, measure, plan
+    from shvit_pl.deploy import detector_benchmark, measuring
+    from shvit_pl.deploy.benchmark import Builder, check_sizes, measure, plan
 
     device = measuring.chosen_device(options.device)
-    opened = {name: measuring.open_weights(name, options.weights) for name in options.models}
+    are_detectors = detector_benchmark.all_are_detectors(options.models)
+    open_one: Any = detector_benchmark.open_detector if are_detectors else measuring.open_weights
+    opened = {name: open_one(name, options.weights) for name in options.models}
+    if are_detectors:
+        refuse(detector_benchmark.mistakes(options, opened))
+        options = replace(options, mode=("eager",))
     official_on_cpu = options.protocol == "official" and device.type == "cpu"
     with measuring.num_threads(1 if official_on_cpu else options.threads):
         conditions = options.conditions | measuring.machine(device)
         groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
-        check_sizes(groups, opened)
+        kind = detector_benchmark.DetectorBuilder if are_detectors else Builder
+        if not are_detectors:
+            check_sizes(groups, opened)
         earlier = report.begin(options, conditions, groups)
-        measured, skipped = measure(groups, opened, options, device)
+        builder = kind(opened, device, options.train)
+        measured, skipped = measure(groups, builder, options)
         rows = [report.make_row(item, opened[item.cell.model]) for item in measured]
         report.print_table(rows, conditions, earlier)
         facts = report.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])

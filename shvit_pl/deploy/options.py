@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from shvit_pl.command_line.config_files import find_config
 from shvit_pl.command_line.ranges import FromOne, Images, NonNegative, Opset, Pixels, Positive, Repeats, Threads
 from shvit_pl.designs.design import NAMED
 from shvit_pl.errors import collected, refuse
@@ -16,6 +17,8 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 FormatName = Literal["onnx", "torch-export", "coreml", "executorch"]
 Mode = Literal["official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized"]
 
+TORCHVISION = "torchvision:"
+_OF_TORCHVISION = ("retinanet_resnet50_fpn", "maskrcnn_resnet50_fpn")
 PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --batch_size
 # Fusing and other orders of summation move float32 by about 1e-6 of the largest output; float16 rounds every layer's
 # output to 11 bits, which a hundred layers in a row add up. A wrong operator or weight moves far more.
@@ -51,13 +54,20 @@ class MeasuringOptions(CheckedOptions):
     def mistakes(self) -> Iterator[str]:
         """Yield a message for each mistake."""
         yield from output_mistakes(self.output, vars(type(self))["output"])
-        yield from mistakes_here(self.device, *self.models)
+        yield from mistakes_here(self.device, *self.networks)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The models whose names are those of networks that classify images."""
+        return self.models
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions(MeasuringOptions):
     """The flags of `shvit-pl benchmark`, and the values that they stand for."""
 
+    models: tuple[str, ...]
+    """A design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME; or a config or run of detection."""
     batch_size: tuple[Images, ...] | None = None
     """Images per batch, such as 1,32 (default: 256 on a GPU, 16 on a CPU)."""
     image_size: tuple[Pixels, ...] | None = None
@@ -91,6 +101,8 @@ class BenchmarkOptions(MeasuringOptions):
         """Yield a message for each mistake."""
         yield from super().mistakes()
         yield from mistakes_of_weights(self.weights, *self.models)
+        for name in sorted(set(self.models) - set(self.networks)):
+            yield from mistakes_of_detector(name)
         if self.compare == "":
             yield "--compare '': give a folder, such as benchmark."
         if self.protocol == "official":
@@ -114,6 +126,11 @@ class BenchmarkOptions(MeasuringOptions):
             yield f"--dtype {','.join(self.dtypes)}: with --runtime onnx, allowed is fp32."
         if self.runtime == ("onnx",) and self.mode:
             yield f"--mode {','.join(self.mode)}: it needs --runtime torch; leave it out, or give --runtime torch,onnx."
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The models whose names are not those of configs and of torchvision's detectors."""
+        return tuple(name for name in self.models if not is_named_detector(name))
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -304,9 +321,26 @@ def mistakes_here(device: str, *networks: str) -> list[str]:
     return mistakes
 
 
+def is_named_detector(name: str) -> bool:
+    """Return whether a name can only be that of a config, or of one of torchvision's detectors."""
+    return name.startswith(TORCHVISION) or name.endswith((".yaml", ".yml"))
+
+
+def mistakes_of_detector(name: str) -> Iterator[str]:
+    """Yield a message where there is no such config, or no such detector of torchvision."""
+    mistakes = list[str]()
+    if not name.startswith(TORCHVISION):
+        with collected(mistakes):
+            find_config(name, flag="models")
+    elif name.removeprefix(TORCHVISION) not in _OF_TORCHVISION:
+        allowed = " and ".join(f"{TORCHVISION}{each}" for each in _OF_TORCHVISION)
+        mistakes.append(f"models {name!r}: no detector that is measured here; there are {allowed}.")
+    yield from mistakes
+
+
 def mistakes_of_weights(weights: Weights | None, *networks: str) -> Iterator[str]:
     """Yield a message where weights of a run are asked for, and none of the networks may be one."""
-    if weights and all(name in NAMED or _is_of_timm(name) for name in networks):
+    if weights and all(name in NAMED or is_named_detector(name) or _is_of_timm(name) for name in networks):
         yield f"--weights {weights}: only for a run or a checkpoint; leave it out with {', '.join(networks)}."
 
 

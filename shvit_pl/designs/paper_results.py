@@ -1,4 +1,4 @@
-"""The paper's numbers of a design: `paper_results.csv` (its tables and figures on ImageNet-1k), and weight decays."""
+"""The paper's numbers of a design: its tables and figures on ImageNet-1k and on COCO (CSV files), and weight decays."""
 
 import json
 from collections.abc import Mapping
@@ -9,9 +9,11 @@ from typing import Any
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.design import Design, Fingerprint, design_of
+from shvit_pl.designs.detector import DetectorConfig, detector_cost
 from shvit_pl.files import read_rows
 
 FILE = Path(__file__).with_name("paper_results.csv")
+DETECTORS = Path(__file__).with_name("paper_detectors.csv")
 
 _DEVICES = "images/s: GPU A100, batch 256; CPU and ONNX Xeon Gold 5218R, batch 16, one thread"
 _TRAINING = {
@@ -23,6 +25,12 @@ _TRAINING = {
     "multi_head": "300 epochs; its heads and widths are not printed",
     "single_head": "300 epochs; its widths are not printed, S2's are taken here",
 }
+
+_COCO = "COCO val2017, 12 epochs, 1333 x 800 pixels"
+_COCO_CLASSES = 80
+_SIDE = 512  # pixels, of the latency
+_BACKBONES = "the backbone alone at 512 pixels (A100, batch 32; Xeon Gold 5218R, batch 16; iPhone 12)"
+_BUILT = ("width", "convs", "norm", "scale", "anchor_ratios")  # what a detector is built by
 
 IMAGENET_SIZE = (1000, 50_000)  # classes, and images of its validation split
 
@@ -59,14 +67,55 @@ class PaperRow:
     conditions: str
     """Data, training and devices."""
 
+    @property
+    def words(self) -> str:
+        """Its numbers in words."""
+        rates = {"GPU": self.gpu, "CPU": self.cpu, "ONNX": self.onnx}
+        params = f"{self.params_m} M parameters" if self.params_m is not None else ""
+        speeds = [f"{name} {rate:.0f} images/s" for name, rate in rates.items() if rate is not None]
+        return ", ".join(filter(None, (f"top-1 {self.top1:.3f}", params, *speeds)))
 
-def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
+
+@dataclass(frozen=True)
+class DetectorRow:
+    """A row of Table 5, with fractions; `None` where it prints no number."""
+
+    source: str
+    """Its place: `Table 5: RetinaNet on SHViT-S4`."""
+    gpu_ms: float
+    """Milliseconds of an image, of the backbone alone, on a GPU."""
+    onnx_ms: float
+    """The same on a CPU, by ONNX Runtime."""
+    mobile_ms: float
+    """The same on an iPhone 12."""
+    ap: float
+    ap_50: float
+    ap_75: float
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    mask_ap: float | None
+    mask_ap_50: float | None
+    mask_ap_75: float | None
+    conditions: str
+    """Data, training and devices, and the backbone's share of the detector."""
+
+    @property
+    def words(self) -> str:
+        """Its numbers in words."""
+        masks = f", of masks {self.mask_ap:.3f}" if self.mask_ap is not None else ""
+        return f"AP {self.ap:.3f}{masks}; backbone alone GPU {self.gpu_ms} ms, ONNX {self.onnx_ms} ms an image"
+
+
+def paper_row(summary: Mapping[str, Any]) -> PaperRow | DetectorRow | None:
     """Return the paper's row of the network that a run with this `summary.json` trained; `None` for none.
 
-    Of several rows the one of its image size is chosen, else the first. A detector has none.
+    Of several rows the one of its image size is chosen, else the first.
     """
-    if summary.get("task", "classification") != "classification":
-        return None
+    if summary.get("task", "classification") == "detection":
+        detector = summary["detector"]
+        config = DetectorConfig(**{**detector, "anchor_ratios": tuple(detector["anchor_ratios"])})
+        return detector_row(design_of(summary["design"]), config)
     return row_of(design_of(summary["design"]), summary["dataset"]["image_size"], bool(summary["teacher"]))
 
 
@@ -80,6 +129,24 @@ def row_at(design: Design, image_size: int) -> PaperRow | None:
     """Return the paper's row of a design at this image size; `None` where it has none."""
     row = row_of(design, image_size)
     return row if row is not None and row.image_size == image_size else None
+
+
+def detector_row(design: Design, config: DetectorConfig) -> DetectorRow | None:
+    """Return the row of Table 5 of a detector; `None` where it has none.
+
+    What is set for training and for the choice of detections is left to the run.
+    """
+    paper = DetectorConfig(name=config.name)
+    if any(getattr(config, name) != getattr(paper, name) for name in _BUILT):
+        return None
+    for line in read_rows(DETECTORS):
+        if line["detector"] == config.name and design.fingerprint == resolve_design(line["name"]).fingerprint:
+            figures = {name: float(text) if text else None for name, text in list(line.items())[3:]}
+            parts = detector_cost(design, config, _COCO_CLASSES, _SIDE)
+            share = parts["backbone"].macs / sum(part.macs for part in parts.values())
+            conditions = f"{_COCO}; ms: {_BACKBONES}, {share:.0%} of this detector's MACs"
+            return DetectorRow(line["source"], **figures, conditions=conditions)  # type: ignore[arg-type]
+    return None
 
 
 @cache

@@ -240,13 +240,13 @@ class BuiltModule(L.LightningModule):
         return report
 
     def take_weights(self) -> None:
-        """Load the weights of `init_from` to measure or predict; raises `UserError` without their classifier."""
+        """Load the weights of `init_from` to measure or predict; raises `UserError` where some remain fresh."""
         report = self.load_initial_weights()
         if report is not None and report.reinitialized:
             raise UserError(
-                f"model.init_from {report.source!r}: its classifier is not for these classes "
-                f"({'; '.join(report.reinitialized)}). Give --data.path the data that it was trained for, or train "
-                "another classifier with shvit-pl fit."
+                f"model.init_from {report.source!r}: it has no weights for these classes: fresh would be "
+                f"{'; '.join(report.reinitialized)}. Give --data.path the data that it was trained for, or train on "
+                "these with shvit-pl fit first."
             )
         source = network_names.find_weights(str(self.config.init_from)) if report is not None else None
         if source is not None and source.kind == "checkpoint":

@@ -1,5 +1,6 @@
 """Object detection and instance segmentation with a SHViT, and their metrics."""
 
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -9,9 +10,10 @@ from shvit_pl.data.objects import rendering
 from shvit_pl.data.transforms import Batch
 from shvit_pl.designs.cost import Cost
 from shvit_pl.designs.detector import MASKS, detector_cost
+from shvit_pl.designs.paper_results import detector_row
 from shvit_pl.errors import UserError
 from shvit_pl.models import weights
-from shvit_pl.models.detection.detectors import build_detector
+from shvit_pl.models.detection.detectors import build_detector, class_numbers
 from shvit_pl.models.detection.starting import load_detector
 from shvit_pl.modules import base
 from shvit_pl.modules.average_precision import AveragePrecision, Results
@@ -56,6 +58,11 @@ class DetectionModule(base.TrainedModule):
             raise UserError(
                 f"data.path {data.config.path!r}: boxes only, and model.detector.name {self.config.detector.name} "
                 "learns masks. Give --model.detector.name retinanet, or name the field of the masks by --data.mask_key."
+            )
+        if self.config.compile and data.config.scales and stage == "fit":
+            raise UserError(
+                f"model.compile true: with data.scales {data.config.scales}, each size would be compiled anew. Leave "
+                "one of both out."
             )
         data.with_masks = self.has_masks
         if stage == "fit":
@@ -113,6 +120,13 @@ class DetectionModule(base.TrainedModule):
         """Load weights into detector or backbone; raises `UserError` when they are of another design."""
         return load_detector(self.model, source, averaged=self.config.use_ema)
 
+    def take_weights(self) -> None:
+        """Load the weights of `init_from` with the numbers of their classes, and the score of the best F1."""
+        super().take_weights()
+        numbers = class_numbers(str(self.config.init_from))
+        if numbers is not None:
+            self.category_ids, self.best_scores = numbers
+
     def costs(self, data: Any) -> dict[str, Cost]:
         """Return parameters, and MACs for a square image of the data's shorter side, by part."""
         return detector_cost(self.design, self.config.detector, len(self.class_names or ()), data.side)
@@ -124,7 +138,13 @@ class DetectionModule(base.TrainedModule):
     def facts(self, data: Any) -> dict[str, Any]:
         """Return what is known of the network, for `summary.json`."""
         parts = {part: {"params": cost.params, "macs": cost.macs} for part, cost in self.costs(data).items()}
-        return {**super().facts(data), "detector": vars(self.config.detector), "parts": parts}
+        paper = detector_row(self.design, self.config.detector)
+        return {
+            **super().facts(data),
+            "detector": vars(self.config.detector),
+            "parts": parts,
+            "paper": paper and asdict(paper),
+        }
 
     def table(self, facts: dict[str, Any]) -> dict[str, str]:
         """Return the rows of a run's table that are about the network, by what is known of the run."""
@@ -137,6 +157,7 @@ class DetectionModule(base.TrainedModule):
         images = self.images_per_device
         few = ", which are few: better start from weights (--model.init_from)" if images < _GOOD else ""
         statistics = "kept as they are" if self.freezes_bn else f"learned from batches of {images} images{few}"
+        paper = detector_row(self.design, detector)
         return {
             "design": f"{design['name']}: patch {design['patch_size']}, {self.design.stages} stages, "
             f"{', '.join(design['mixers'])}",
@@ -144,6 +165,7 @@ class DetectionModule(base.TrainedModule):
             f"at each position, {detector.width} wide, {detector.convs} convolutions{norm}",
             "cost": f"{'; '.join(costs)}, at {facts['dataset']['image_size']} px square",
             "BatchNorm": f"statistics {statistics} (model.freeze_bn {str(self.config.freeze_bn).lower()})",
+            **({"the paper": f"{paper.source}: {paper.words}; {paper.conditions}"} if paper else {}),
         }
 
     def counted(self, batch: Batch) -> int:

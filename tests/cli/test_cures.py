@@ -442,7 +442,7 @@ CASES = {
     "there is no test split": (
         evaluate, [f"{ENDED}/checkpoints/best.ckpt"], [f"{ENDED}/checkpoints/best.ckpt", "--data.path=numbers"]
     ),
-    "its classifier is not for these": (
+    "has no weights for these classes": (
         validate, ["--data.path=images", BARE, *TINY], ["--data.path=digits", BARE, *TINY]
     ),
     ": no column has": (

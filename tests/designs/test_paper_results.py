@@ -8,6 +8,7 @@ import pytest
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
+from shvit_pl.designs.detector import DetectorConfig, detector_cost
 from shvit_pl.designs.paper_results import FILE, paper_row
 
 LINES = list(csv.DictReader(FILE.open(newline="")))
@@ -54,3 +55,30 @@ def test_a_run_of_a_rows_design_finds_the_row_and_has_the_parameters_that_are_pr
 def test_a_run_finds_the_row_of_its_network_whatever_its_flags_and_images(name, run, source):
     row = paper_row(summary(name, **run))
     assert (row and row.source) == source
+
+
+def detection(design, **detector):
+    config = vars(DetectorConfig(**detector))
+    return summary(design) | {"task": "detection", "detector": json.loads(json.dumps(config))}
+
+
+@pytest.mark.parametrize(
+    ("detector", "found"),
+    [
+        ({}, {"ap": 0.388, "ap_50": 0.598, "ap_small": 0.220, "mask_ap": None}),
+        ({"name": "mask_rcnn", "score": 0.1}, {"ap": 0.390, "ap_50": 0.612, "ap_small": None, "mask_ap": 0.359}),
+    ],
+)
+def test_a_detector_finds_its_row_of_table_5_whose_latency_is_the_backbones(detector, found):
+    row = paper_row(detection("s4", **detector))
+    assert found.items() <= asdict(row).items()
+    assert (row.gpu_ms, row.onnx_ms, row.mobile_ms) == (0.28, 5.0, 3.3)
+    parts = detector_cost(resolve_design("s4"), DetectorConfig(**detector), 80, 512)
+    share = parts["backbone"].macs / sum(part.macs for part in parts.values())
+    assert row.conditions.endswith(f"iPhone 12), {share:.0%} of this detector's MACs")
+    assert "the backbone alone at 512 pixels" in row.conditions
+
+
+@pytest.mark.parametrize(("design", "detector"), [("s1", {}), ("s4", {"width": 64}), ("s4", {"norm": "group"})])
+def test_another_detector_has_no_row(design, detector):
+    assert paper_row(detection(design, **detector)) is None

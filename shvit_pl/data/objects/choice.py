@@ -21,29 +21,15 @@ _DIGITS = [str(digit) for digit in range(10)]
 
 
 @dataclass(frozen=True)
-class ChosenObjects:
-    """Rows and classes of a stage."""
+class ChosenObjects(Objects):
+    """Images with objects, and the rows of a stage."""
 
-    by_stage: dict[str, Any]
+    by_stage: dict[str, Any] = field(default_factory=dict)
     """Rows of `train`, `validate`, `test`, `predict`, as far as the stage needs them."""
-    class_names: list[str] | None = None
-    """Class names, index by index; None for prediction."""
-    category_ids: list[int] | None = None
-    """The dataset's own number of each class."""
-    has_masks: bool = False
-    """Whether objects have masks."""
     image_column: str = "image"
     """The column of encoded images."""
     note: str = ""
     """A sentence about where the evaluated rows come from."""
-    notes: list[str] = field(default_factory=list)
-    """What was found in the annotations, line by line."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """Boxes and images kept, clipped and dropped, by reason."""
-    commit: str | None = None
-    """The version of a dataset of the Hub."""
-    files: str = ""
-    """What became of the files of a folder, in a line."""
     divided: bool = False
     """True if the validation rows are a part of the training split."""
     scenes: dict[str, Scenes] = field(default_factory=dict)
@@ -61,29 +47,19 @@ def choose_objects(config: ObjectsConfig, stage: str, held_out: bool, known: Seq
         return _scenes(config)
     if stage == "predict":
         return _to_predict(config)
-    objects = open_objects(config, [] if stage == "fit" else known)
-    has_training = config.train_split in objects.splits or config.train_split != "train"  # a wrong name is refused
-    chosen = ChosenObjects(
-        {},
-        objects.class_names,
-        objects.category_ids,
-        objects.has_masks,
-        notes=objects.notes,
-        counts=objects.counts,
-        commit=objects.commit,
-        files=objects.files,
-    )
+    chosen = ChosenObjects(**vars(open_objects(config, [] if stage == "fit" else known)))
+    has_training = config.train_split in chosen.splits or config.train_split != "train"  # a wrong name is refused
     if stage == "fit" or (held_out and has_training):
-        return _trained_on(chosen, objects, config)
-    split = evaluated_split(objects.splits, config, stage)
-    check_split(objects.splits, "data.validation_split", split)
-    rows = objects.splits[split]
+        return _trained_on(chosen, config)
+    split = evaluated_split(chosen.splits, config, stage)
+    check_split(chosen.splits, "data.validation_split", split)
+    rows = chosen.splits[split]
     return replace(chosen, by_stage={stage: rows}, note=all_of(rows, split))
 
 
-def _trained_on(chosen: ChosenObjects, objects: Objects, config: ObjectsConfig) -> ChosenObjects:
+def _trained_on(chosen: ChosenObjects, config: ObjectsConfig) -> ChosenObjects:
     """Choose the rows of a training, and those that are held out from it."""
-    found, train = objects.splits, config.train_split
+    found, train = chosen.splits, config.train_split
     check_split(found, "data.train_split", train)
     validation = config.validation_split or validation_name(found, train)
     rows = found[train]
@@ -131,28 +107,32 @@ def _to_predict(config: ObjectsConfig) -> ChosenObjects:
         split = evaluated_split(objects.splits, config, "predict")
         check_split(objects.splits, "data.validation_split", split)
         rows = objects.splits[split].remove_columns("objects")
-        return ChosenObjects({"predict": rows}, note=all_of(rows, split), commit=objects.commit, files=objects.files)
-    opened = open_source(config, sort=config.validation_split is not None)
-    found = DatasetDict(opened.splits)
+        return ChosenObjects(
+            by_stage={"predict": rows}, note=all_of(rows, split), commit=objects.commit, files=objects.files
+        )
+    source = open_source(config, sort=config.validation_split is not None)
+    found = DatasetDict(source.splits)
     split = evaluated_split(found, config, "predict")
     check_split(found, "data.validation_split", split)
     column = image_column(found[split].features, config.image_column)
     rows = found[split].select_columns(column).cast_column(column, Image(decode=False))
     note = all_of(rows, split) if len(found) > 1 else f"{len(rows)} images"
-    return ChosenObjects({"predict": rows}, image_column=column, note=note, commit=opened.commit, files=opened.files)
+    return ChosenObjects(
+        by_stage={"predict": rows}, image_column=column, note=note, commit=source.commit, files=source.files
+    )
 
 
 def _scenes(config: ObjectsConfig) -> ChosenObjects:
     drawn, held_out = Scenes(held_out=False), Scenes(held_out=True)
     evaluated = [{"number": number} for number in range(VALIDATION_SCENES)]
     return ChosenObjects(
-        {
+        class_names=_DIGITS,
+        category_ids=list(range(len(_DIGITS))),
+        has_masks=True,
+        by_stage={
             "train": [{"number": number} for number in range(config.scenes)],
             **dict.fromkeys(("validate", "test", "predict"), evaluated),
         },
-        _DIGITS,
-        list(range(len(_DIGITS))),
-        has_masks=True,
         note=f"validation on scenes of every {HELD_OUT}th digit, which are not trained on; training scenes are new in "
         "each epoch",
         scenes={"train": drawn, **dict.fromkeys(("validate", "test", "predict"), held_out)},

@@ -29,13 +29,13 @@ FEATURES = Features(
 class Objects:
     """Images with objects of all splits, in the one layout."""
 
-    splits: dict[str, Any]
+    splits: dict[str, Any] = field(default_factory=dict)
     """Rows of `FEATURES` by split."""
-    class_names: list[str]
-    """By the index in `category`."""
-    category_ids: list[int]
+    class_names: list[str] | None = None
+    """By the index in `category`; None for images to predict."""
+    category_ids: list[int] | None = None
     """The dataset's own number of each class, for what leaves this program."""
-    has_masks: bool
+    has_masks: bool = False
     """Whether every object has a mask."""
     counts: dict[str, int] = field(default_factory=dict)
     """What was kept, clipped and dropped, by reason: boxes, images."""

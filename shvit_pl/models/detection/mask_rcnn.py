@@ -46,6 +46,8 @@ class MaskRCNN(detection.MaskRCNN):
             box_detections_per_img=config.detections,
         )
         self.roi_heads.mask_predictor = MaskRCNNPredictor(config.width, config.width, num_classes + 1)
+        for part in (self.rpn.head, self.roi_heads.box_predictor, self.roi_heads.mask_predictor):
+            part.register_forward_hook(_in_float32)  # NMS and losses would be coarse in bfloat16
         self.transform = nn.Identity()  # images come as a batch
         self.rpn.__class__, self.roi_heads.__class__ = _Proposals, _Heads
 
@@ -63,6 +65,13 @@ class MaskRCNN(detection.MaskRCNN):
         if targets is not None:
             return {**losses, **of_heads}
         return [{**each, "labels": each["labels"] - 1} for each in found]
+
+
+def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Return the outputs of a layer, a tensor or a list of them or of such, in float32."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    return [_in_float32(module, inputs, each) for each in outputs]
 
 
 class _Proposals(RegionProposalNetwork):

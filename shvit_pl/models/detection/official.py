@@ -66,8 +66,8 @@ def _our_name(key: str, finer: int, laterals: int) -> str:
             "fpn_convs": f"outputs.{finer + number}" if number < laterals else f"downs.{number - laterals}",
             "extra_trans_convs": f"ups.{number}",  # each begins where the one before ends
             "extra_fpn_convs": f"outputs.{number}",  # the finest first
-        }[kind]
-        return f"backbone.pyramid.{place}.{tensor}"
+        }.get(kind)
+        return f"backbone.pyramid.{place}.{tensor}" if place else key
     for pattern, ours in _HEADS:
         name, count = re.subn(rf"^{pattern}(?=\.)", ours, key)
         if count:

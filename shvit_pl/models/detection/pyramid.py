@@ -64,9 +64,13 @@ class Features(nn.Module):
         self.net, self.levels, self.out_channels = net, tuple(levels), width
         self.pyramid = Pyramid(net.design.embed_dim, net.design.strides, levels, width)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Map normalized images `(B, 3, H, W)` to maps `(B, width, H/l, W/l)` by the names of their strides `l`."""
+    def body(self, images: Tensor) -> list[Tensor]:
+        """Map normalized images `(B, 3, H, W)` to the outputs of all stages `(B, C, H/s, W/s)`."""
         stages = [self.net.patch_embed(images)]
         for stage in self.net.stages:
             stages.append(stage(stages[-1]))
-        return {str(level): each for level, each in zip(self.levels, self.pyramid(stages[1:]), strict=True)}
+        return stages[1:]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Map normalized images `(B, 3, H, W)` to maps `(B, width, H/l, W/l)` by the names of their strides `l`."""
+        return {str(level): each for level, each in zip(self.levels, self.pyramid(self.body(images)), strict=True)}

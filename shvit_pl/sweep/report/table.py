@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shvit_pl.designs.paper_results import PaperRow, paper_row
+from shvit_pl.designs.paper_results import DetectorRow, PaperRow, paper_row
 from shvit_pl.display import shown
 from shvit_pl.runs.folder import EMA, loss_beside
 from shvit_pl.sweep.definition import Direction, short_names, value_of
@@ -25,6 +25,8 @@ _DEFAULT = "default"  # the level of a cell that does not set a flag which other
 _PAPER = {
     "source": "paper", "top1": "paper: top-1", "params_m": "paper: parameters (M)",
     "gpu": "paper: GPU images/s", "cpu": "paper: CPU images/s", "onnx": "paper: ONNX images/s",
+    "ap": "paper: AP", "mask_ap": "paper: mask AP", "gpu_ms": "paper: backbone's GPU ms",
+    "onnx_ms": "paper: backbone's ONNX ms",
 }  # fmt: skip
 
 
@@ -174,7 +176,7 @@ class Row:
     """Quantities of the runs that are done, by key."""
     speed: dict[str, Any]
     """Inference speed as `shvit_pl.sweep.speed` returns it."""
-    paper: PaperRow | None
+    paper: PaperRow | DetectorRow | None
     """Published counterpart."""
 
     @property
@@ -247,7 +249,7 @@ class Table:
         for key, header in _PAPER.items():
             published = [getattr(row.paper, key, None) for row in rows]
             if any(published):
-                form = ".3f" if key == "top1" else ""
+                form = ".3f" if key in ("top1", "ap", "mask_ap") else ""
                 texts = ["" if value is None else format(value, form) for value in published]
                 columns.append(Column(header, "paper", texts, published if key != "source" else None))
         return columns

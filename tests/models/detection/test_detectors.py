@@ -55,6 +55,35 @@ def test_every_parameter_learns_also_where_an_image_has_no_object(name, settings
     assert torch.isfinite(sum(model(images, sizes, [nothing, nothing]).values()))
 
 
+def gradients(model):
+    """Gradients of a step by name; where regions are drawn, by the same draws."""
+    torch.manual_seed(1)
+    sum(model(*scene()).values()).backward()
+    return {key: tensor.grad for key, tensor in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_gradient_checkpointing_changes_no_gradient(name):
+    plain, saving = make(name), make(name)
+    saving.backbone.net.set_grad_checkpointing(True)
+    expected = gradients(plain)
+    for key, gradient in gradients(saving).items():
+        torch.testing.assert_close(gradient, expected[key], msg=key)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_in_bfloat16_and_channels_last_losses_and_what_is_found_are_in_float32(name):
+    model = make(name, score=0.0).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(*scene())
+        assert {loss.dtype for loss in losses.values()} == {torch.float32}
+        assert torch.isfinite(sum(losses.values()))
+        images, sizes, _ = scene()
+        for found in model.eval()(images, sizes):
+            assert found["boxes"].dtype == found["scores"].dtype == torch.float32
+            assert torch.isfinite(found["boxes"]).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), [("retinanet", {}), ("mask_rcnn", {"regions": 16})])
 def test_it_finds_what_it_has_learned_within_the_image(name, settings):

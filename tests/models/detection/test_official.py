@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from shvit_pl.cli import main
 from shvit_pl.designs.design import NAMED
 from shvit_pl.designs.detector import DetectorConfig
+from shvit_pl.errors import UserError
 from shvit_pl.models.detection.mask_rcnn import MaskRCNN
 from shvit_pl.models.detection.official import from_official
 from shvit_pl.models.detection.retinanet import RetinaNet
+from shvit_pl.models.detection.starting import load_detector
 
 CLASSES = 80
 WIDTH = 256
@@ -86,3 +90,65 @@ def test_classes_keep_their_order_and_the_background_comes_first():
     assert boxes.shape == (4 * (CLASSES + 1), 1024)
     assert not boxes[:4].any()
     assert not masks[0].any()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("bbox_head.retina_cls.bias", None), ("neck.lateral_convs.1.conv.weight", "neck.lateral.1.conv.weight")],
+    ids=["missing", "renamed"],
+)
+def test_a_file_with_a_tensor_missing_or_renamed_is_refused_and_nothing_loaded(old, new, tmp_path):
+    state = fabricated(shapes_of("s1", NAMED["s1"], "retinanet"))
+    value = state.pop(old)
+    torch.save({"state_dict": {**state, **({new: value} if new else {})}}, tmp_path / "official.pth")
+    model = RetinaNet(NAMED["s1"], DetectorConfig("retinanet"), CLASSES)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(UserError, match="of another design or detector"):
+        load_detector(model, str(tmp_path / "official.pth"))
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+@pytest.fixture
+def official(tmp_path):
+    """A file of mmdetection's, of a RetinaNet whose numbers stay finite."""
+    state = {key: 0.02 * value for key, value in fabricated(shapes_of("s1", NAMED["s1"], "retinanet")).items()}
+    state |= {key: 1 + value.abs() for key, value in state.items() if key.endswith("running_var")}
+    torch.save({"meta": {"epoch": 12}, "state_dict": state, "optimizer": {}}, tmp_path / "official.pth")
+    return tmp_path / "official.pth"
+
+
+def coco(folder, classes):
+    """A COCO folder with an image for training and one for validation, and in each an object of every class."""
+    boxes = [[number % 10 * 12, number // 10 * 12, 10, 10] for number in range(classes)]
+    objects = [
+        {"id": 10 + number, "image_id": 1, "category_id": 2 * number + 1, "bbox": box, "area": 100, "iscrowd": 0}
+        for number, box in enumerate(boxes)
+    ]
+    categories = [{"id": 2 * number + 1, "name": f"class {number}"} for number in range(classes)]
+    (folder / "annotations").mkdir(parents=True)
+    for number, split in enumerate(("train", "val")):
+        (folder / split).mkdir()
+        Image.new("RGB", (128, 128), (40 * number, 90, 160)).save(folder / split / f"{number}.png")
+        images = [{"id": 1, "file_name": f"{number}.png", "width": 128, "height": 128}]
+        content = {"images": images, "annotations": objects, "categories": categories}
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.slow
+def test_by_the_command_it_is_measured_whole_and_begins_a_run_with_other_classes(
+    official, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--config=detection/retinanet_s1.yaml", f"--model.init_from={official}", "--plain"]
+    flags += ["--data.min_size=128", "--data.max_size=128", "--data.batch_size=2"]
+    assert main(["validate", *flags, f"--data.path={coco(tmp_path / 'coco', CLASSES)}"]) == 0
+    assert "val/map" in capsys.readouterr().out
+    few = [*flags, f"--data.path={coco(tmp_path / 'few', 3)}", "--data.batch_size=1"]
+    assert main(["validate", *few]) == 2
+    message = capsys.readouterr().err
+    assert "it has no weights for these classes: fresh would be the layers of classes (2 tensors" in message
+    assert main(["fit", *few, "--trainer.max_epochs=1"]) == 0
+    assert "the layers of classes (2 tensors; the source has other classes)" in capsys.readouterr().out
+    assert main(["fit", *few, "--model.design.name=s2"]) == 2
+    assert "of another design or detector" in capsys.readouterr().err
