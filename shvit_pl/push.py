@@ -30,6 +30,8 @@ class PushOptions(CheckedOptions):
     """A branch other than main; created if missing."""
     weights: Weights | None = None
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
+    backbone: bool = False
+    """Push the backbone of a detector alone, which timm loads."""
     dry_run: bool = False
     """Write the files here, and push nothing."""
     output: str | None = None
@@ -79,20 +81,22 @@ def run(args: list[str]) -> None:
         account = check_access(options.repo_id)  # before anything slow
         finished, sweep = options.open()
         say(f"pushing {finished.folder} to {options.repo_id} as {account}")
-        push(finished, Target(options.repo_id, options.revision, options.public), sweep)
+        push(finished, Target(options.repo_id, options.revision, options.public), sweep, options.backbone)
     except HubError as error:
         raise UserError(f"{error} Fix this and run the same command again.") from error
 
 
 def _write(options: PushOptions) -> None:
-    from shvit_pl.hub import upload
+    from shvit_pl.hub import contents, upload
 
     finished, sweep = options.open()
+    contents.content_of(finished, options.backbone)
     output = options.output or str(Path(options.folder) / "hub")
-    folder = output_folder(output, *upload.REPLACED, *upload.WEIGHTS, needed=upload.WEIGHTS)
+    folder = output_folder(output, *upload.REPLACED, *contents.FILES, needed=contents.WEIGHTS)
+    target = Target(options.repo_id, options.revision, options.public)
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        upload.write_files(finished, partial, Target(options.repo_id, options.revision, options.public), sweep)
+        upload.write_files(finished, partial, target, sweep, options.backbone)
     say(f"{folder}: the files for {options.repo_id}")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         say(f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}")

@@ -36,7 +36,8 @@ import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from tests.cli.runs import fit  # noqa: E402
+from shvit_pl.cli import main  # noqa: E402
+from tests.cli.runs import SCENES, fit  # noqa: E402
 
 # most of a parser's cost, and a process builds many here: they read the sources of the same classes again and again
 docstring_parser.parse_from_object = functools.cache(docstring_parser.parse_from_object)
@@ -108,6 +109,17 @@ def short_run(tmp_path_factory):
         assert fit(f"--trainer.default_root_dir={root}") == 0
 
     return once_per_session(tmp_path_factory, "short", train) / "tiny" / "version_0"
+
+
+@pytest.fixture(scope="session")
+def detector_run(tmp_path_factory):
+    """The folder of a short run of RetinaNet on scenes, with averaged weights, which has hardly learned anything."""
+    flags = ("--model.ema.decay=0.5", "--trainer.log_every_n_steps=1", "--model.detector.score=0.001")
+
+    def train(root):
+        assert main(["fit", *SCENES, *flags, f"--trainer.default_root_dir={root}"]) == 0
+
+    return once_per_session(tmp_path_factory, "detector", train) / "tiny" / "version_0"
 
 
 def perturb_(model, seed=0):

@@ -46,7 +46,13 @@ class _Graph(nn.Module):
 
 
 def export_detector(opened: OpenedDetector, options: ExportOptions) -> None:
-    """Write the file of the options, and print what was measured on it.
+    """Write the file of the options, and print what was measured on it; raises `UserError` as `write_graph` does."""
+    rows = write_graph(opened, options)
+    say("", *(f"  {name:<11}{text}" for name, text in rows.items()))
+
+
+def write_graph(opened: OpenedDetector, options: ExportOptions) -> dict[str, str]:
+    """Write the file of the options, and return what is known and was measured of it, by name.
 
     Raises:
         UserError: for what a detector can't be exported as, where the converter fails, or where the file finds other
@@ -81,14 +87,13 @@ def export_detector(opened: OpenedDetector, options: ExportOptions) -> None:
     found = (
         f"{', '.join(names)}: all of them, before NMS" if options.dense else f"{', '.join(names)} after NMS, in pixels"
     )
-    rows = {
+    return {
         "file": f"{options.path}, {size(options.path) / 1e6:.1f} MB, {options.format}",
         "input": f"images: ({batch or 'any'}, 3, {side}, {side}), {pixels}, padded with 0 below and to the right",
         "output": f"{found}; {len(opened.class_names)} labels in the file",
         "": details[0],
         "difference": verified,
     }
-    say("", *(f"  {name:<11}{text}" for name, text in rows.items()))
 
 
 def _mistakes(opened: OpenedDetector, options: ExportOptions) -> Iterator[str]:

@@ -22,6 +22,9 @@ from shvit_pl.errors import UserError
 # ---- ONNX: one file, weights and labels in it
 
 
+_STACK = "pkg.torch.onnx.stack_trace"  # of each operator, with paths of this machine
+
+
 def save_onnx(
     model: nn.Module,
     example: Tensor,
@@ -48,6 +51,8 @@ def save_onnx(
     )
     assert program is not None, "PyTorch's exporter of torch.export programs returns one"
     program.model.metadata_props.update(metadata or {})
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.pop(_STACK, None)
     program.save(path, external_data=False)
 
 

@@ -16,6 +16,7 @@ from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, error_prefix, refuse
+from shvit_pl.models.detection.detectors import is_detector, saved_settings
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -218,16 +219,30 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     """Return the settings that come with weights, by `model` and `data`; None for a bare file."""
     with error_prefix("model.init_from "):
         found = find_weights(source)
-        pretrained = None if found.kind == "checkpoint" else read_pretrained(source)
+        is_saved = found.kind in ("folder", "hub") and is_detector(source)
+        pretrained = None if found.kind == "checkpoint" or is_saved else read_pretrained(source)
     if found.kind == "checkpoint":
         checkpoint = read_checkpoint(found.place, "model.init_from ")
         return {name: checkpoint[name] for name in ("model", "data", "task")}
+    if is_saved:
+        return _settings_of_detector(source)
     if pretrained is None:
         return None
     network = pretrained.network
+    if not network.model.num_classes:
+        raise UserError(
+            f"model.init_from {source!r}: a backbone without a classifier. Train one from it: shvit-pl fit "
+            f"--model.init_from {source}, also with --task detection."
+        )
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
     return {"model": {"design": design, "class_names": names}, "data": network.data}
+
+
+def _settings_of_detector(source: str) -> dict[str, Any]:
+    saved = saved_settings(source)
+    model = {"design": asdict(saved.design), "detector": asdict(saved.config), "class_names": saved.class_names}
+    return {"model": model, "data": saved.data, "task": "detection"}
 
 
 _PATHS = ("data.path", "model.init_from", "model.distill.teacher", "model.distill.weights", "model.distill.cache")

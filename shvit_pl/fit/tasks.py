@@ -165,8 +165,6 @@ class Detection(Task):
         """Yield a message for each flag that a detector can't have."""
         if command == "cache-teacher":
             yield "task detection: distillation is for classification; leave it out."
-        if config.push_to is not None:
-            yield f"push_to {config.push_to!r}: push takes runs that classify images; leave it out."
         if config.optimize:
             yield "optimize true: for networks that classify images; leave it out."
         for name in ("draw", "score"):
@@ -214,10 +212,12 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
             name = read_config(value).get("task", name)
         elif flag == "--task":
             name = value
-        elif flag == "--ckpt_path" or (flag == "--model.init_from" and command != "fit"):
+        elif (flag == "--ckpt_path" and Path(value).expanduser().exists()) or (
+            flag == "--model.init_from" and command != "fit"
+        ):
             source = value
     if name is None and source is not None and read:
-        name = _task_of(Path(source).expanduser())
+        name = _task_of(source)
     if name is None:
         return next(iter(TASKS.values()))
     if str(name) not in TASKS:
@@ -225,14 +225,19 @@ def find_task(command: str, flags: Sequence[str], read: bool = True) -> Task:
     return TASKS[str(name)]
 
 
-def _task_of(path: Path) -> str | None:
-    """Return the task of a run's folder or checkpoint; None for anything else, which is refused where it is read."""
+def _task_of(source: str) -> str | None:
+    """Return the task of a run's folder or checkpoint, or of a pushed detector; None for anything else.
+
+    What can't be read is refused where it is used.
+    """
+    from shvit_pl.models.detection.detectors import is_detector
     from shvit_pl.models.weights import read_checkpoint
 
+    path = Path(source).expanduser()
     file = checkpoint_of_run(path) if path.is_dir() else path
-    if file is None:
-        return None
     try:
-        return str(read_checkpoint(str(file))["task"])
+        if file is not None and file.is_file():
+            return str(read_checkpoint(str(file))["task"])
+        return "detection" if is_detector(source) else None
     except UserError:
         return None

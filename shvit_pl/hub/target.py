@@ -30,9 +30,14 @@ class Target:
         return self.repo_id.split("/")[-1]
 
     @property
+    def place(self) -> str:
+        """The repository with its branch."""
+        return self.repo_id + (f"@{self.revision}" if self.revision else "")
+
+    @property
     def source(self) -> str:
         """The name by which timm and this package load it."""
-        return f"hf-hub:{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
+        return f"hf-hub:{self.place}"
 
 
 def name_mistakes(repo_id: str, flag: str) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """A push: a run becomes the files of a model repository, without paths of the machine, in one commit."""
 
 import getpass
-import json
 import os
 import re
 import shlex
@@ -15,31 +14,28 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, constants
-from timm.models import save_for_hf
 
+from shvit_pl.data.objects.config import SCENES
 from shvit_pl.display import say
-from shvit_pl.hub.card import write_card
+from shvit_pl.hub.contents import content_of
 from shvit_pl.hub.target import Target
 from shvit_pl.hub_errors import push_timeout, pushing
-from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, FinishedRun, SweepChoice, write_summary
 
-_FIGURES = ("curves.png", "confusion_matrix.png")  # inputs.png shows training images, which may not be ours to publish
 REPLACED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # a push deletes those that it no longer has
-WEIGHTS = ("config.json", "model.safetensors")
 _CLASS_KEYS = ("classes", "class_names")  # their names may look like paths: /m/01yrx is a cat in Open Images
 _MIN_LENGTH = 4  # a shorter path, such as /, would match within others
 
 
-def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> None:
-    """Push a run (the best one of a sweep) in one commit, and print its address.
+def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None, backbone: bool = False) -> None:
+    """Push a run (the best one of a sweep), or a detector's backbone, in one commit, and print its address.
 
     Until that commit is made, the repository is as it was. Files of others in it are left alone. Raises `HubError` for
     whatever keeps the Hub from taking it.
     """
-    api, repo, branch = HfApi(), target.repo_id, target.revision
+    api, repo, branch, content = HfApi(), target.repo_id, target.revision, content_of(run, backbone)
     with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
-        write_files(run, Path(folder), target, sweep)
+        write_files(run, Path(folder), target, sweep, backbone)
         with pushing(repo):
             api.create_repo(repo, private=not target.public, exist_ok=True)
             if branch is not None:
@@ -50,7 +46,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
                 repo_id=repo,
                 folder_path=folder,
                 revision=branch,
-                delete_patterns=list(REPLACED),
+                delete_patterns=[*REPLACED, *content.files],
                 commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
             )
             if target.public and before.private:
@@ -58,53 +54,30 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
     visibility = "public" if target.public or not before.private else "private; --public shows it to everybody"
     say(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({visibility})")
     outcome = "nothing has changed since commit" if commit.oid == before.sha else "commit"
-    imports = "import timm" if run.evaluated_design.timm_name else "import shvit_pl.models, timm"
-    say(f'{outcome} {commit.oid[:12]}; use it: {imports}; timm.create_model("{target.source}", pretrained=True)')
+    say(f"{outcome} {commit.oid[:12]}; use it: {content.use(run, target)}")
 
 
-def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
+def write_files(
+    run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None, backbone: bool = False
+) -> None:
     """Write everything that is pushed of a run, and nothing else, into an empty folder.
 
     Raises `UserError` for an incomplete checkpoint.
     """
-    save_weights(run, folder)
+    content = content_of(run, backbone)
+    content.write(run, folder)
     names = PublicNames([run.config, sweep.choices if sweep else []])
     summary = {**names(run.summary), "command": names.command(run.summary["command"])}
     public = replace(run, summary=summary, config=names(run.config))
     (folder / CONFIG).write_text(yaml.safe_dump(public.config, sort_keys=False, allow_unicode=True))
     write_summary(folder, public.summary)
-    for name in (METRICS, *(f"{FIGURES}/{figure}" for figure in _FIGURES)):
+    pictures = content.pictures if run.dataset["path"] == SCENES else ()  # others' images may not be ours to publish
+    for name in (METRICS, *(f"{FIGURES}/{figure}" for figure in (*content.figures, *pictures))):
         if (run.folder / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(run.folder / name, folder / name)
-    write_card(public, folder, target, sweep and replace(sweep, reason=names(sweep.reason), table=names(sweep.table)))
-
-
-def save_weights(run: FinishedRun, folder: Path) -> None:
-    """Write `model.safetensors` and timm's `config.json` of a run's weights into a folder.
-
-    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for an
-    incomplete checkpoint.
-    """
-    opened = open_network(str(run.checkpoint), run.averaged)
-    squashed = opened.resize == "squash"
-    save_for_hf(
-        opened.model,
-        str(folder),
-        safe_serialization=True,
-        data_config={
-            "input_size": (3, opened.image_size, opened.image_size),
-            "interpolation": "bicubic",
-            "crop_mode": "squash" if squashed else "center",
-            "crop_pct": 1.0 if squashed else opened.crop_pct,  # squashed images are not cropped
-            "mean": opened.mean,
-            "std": opened.std,
-        },
-        model_config={"label_names": opened.class_names, "pretrained_cfg": {"tag": ""}},
-    )
-    config = json.loads((folder / "config.json").read_text())
-    config["model_args"].pop("num_classes")  # transformers fails where timm repeats it there
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    chosen = sweep and replace(sweep, reason=names(sweep.reason), table=names(sweep.table))
+    content.card(public, folder, target, chosen)
 
 
 # ---- paths of the machine

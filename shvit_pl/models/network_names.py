@@ -22,6 +22,7 @@ from shvit_pl.runs.folder import checkpoint_of_run, run_near
 HUB = ("hf-hub:", "hf_hub:")  # timm's prefixes of a repo
 FOLDER = "local-dir:"  # timm's prefix of a folder
 TIMM = "timm:"  # our prefix of a model of timm
+DETECTORS = "shvit_pl."  # begins the architecture of a detector in a config.json of ours
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _WEIGHTS_OF_TIMM = ("model.safetensors", "*.safetensors", "*.bin", "*.pth", "*.pth.tar")
 _SAVED = "a run folder, a checkpoint, a Hub repo (hf-hub:user/name)"

@@ -17,10 +17,13 @@ from shvit_pl.designs.design import NAMED, TIMM_NAMES, Design, design_of
 from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models import weights as weight_files
-from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, find_weights, not_a_shvit
+from shvit_pl.models.network_names import DETECTORS, FOLDER, Kind, NetworkName, find_network, find_weights, not_a_shvit
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
 from shvit_pl.runs.folder import CONFIG, FinishedRun
 
+_USE_DETECTOR = (
+    "Give one of them; a detector is measured by shvit-pl validate, and used by shvit-pl predict or shvit_pl.load."
+)
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # names in files, where timm's own isn't there
 _RESAMPLED = ("pos_embed", "relative_position_bias_table")  # timm resamples these if the images have another size
 _DROPPED = ("head.weight", "fc.weight", "classifier.weight")  # timm drops these if the classes are others
@@ -119,8 +122,8 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
     model, data = content["model"], content["data"]
     if content["task"] != "classification":
         raise UserError(
-            f"{source.name!r}: a network for {content['task']}, and this takes those that classify images. Give one of "
-            "them; a detector is measured by shvit-pl validate, and used by shvit-pl predict."
+            f"{source.name!r}: a network for {content['task']}, and this takes those that classify images. "
+            f"{_USE_DETECTOR}"
         )
     if averaged is None:
         run = FinishedRun.of_checkpoint(file)
@@ -176,13 +179,17 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
     """Read timm's settings of a saved network, its name at timm, and its arguments there."""
     try:
         if source.kind == "folder":
-            return load_timm_config(Path(source.place))
-        go_offline_if_unreachable()
-        return timm.models.load_model_config_from_hf(source.place)
+            read = load_timm_config(Path(source.place))
+        else:
+            go_offline_if_unreachable()
+            read = timm.models.load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
         raise _foreign(source, "it names no architecture of timm") from error
     except Exception as error:  # the Hub's client raised it
         raise UserError(f"{source.name!r}: {why_no_model(error, source.place)}") from error
+    if str(read[1]).startswith(DETECTORS):
+        raise UserError(f"{source.name!r}: a detector, and this takes networks that classify images. {_USE_DETECTOR}")
+    return read
 
 
 def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arguments: dict[str, Any]) -> Pretrained:

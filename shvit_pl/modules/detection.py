@@ -13,7 +13,7 @@ from shvit_pl.designs.detector import MASKS, detector_cost
 from shvit_pl.designs.paper_results import detector_row
 from shvit_pl.errors import UserError
 from shvit_pl.models import weights
-from shvit_pl.models.detection.detectors import build_detector
+from shvit_pl.models.detection.detectors import build_detector, class_numbers
 from shvit_pl.models.detection.starting import load_detector
 from shvit_pl.modules import base
 from shvit_pl.modules.average_precision import AveragePrecision, Results
@@ -119,6 +119,13 @@ class DetectionModule(base.TrainedModule):
     def load(self, source: str) -> weights.LoadReport:
         """Load weights into detector or backbone; raises `UserError` when they are of another design."""
         return load_detector(self.model, source, averaged=self.config.use_ema)
+
+    def take_weights(self) -> None:
+        """Load the weights of `init_from` with the numbers of their classes, and the score of the best F1."""
+        super().take_weights()
+        numbers = class_numbers(str(self.config.init_from))
+        if numbers is not None:
+            self.category_ids, self.best_scores = numbers
 
     def costs(self, data: Any) -> dict[str, Cost]:
         """Return parameters, and MACs for a square image of the data's shorter side, by part."""

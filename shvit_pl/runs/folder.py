@@ -199,8 +199,6 @@ class FinishedRun:
         except (ValueError, yaml.YAMLError, LookupError, TypeError) as error:
             problem = f"its {CONFIG} or {SUMMARY} is damaged ({one_line(error)[:120]})"
             raise UserError(f"{str(folder)!r}: {problem}.") from error
-        if (task := run.summary.get("task", "classification")) != "classification":
-            raise UserError(f"{str(folder)!r}: a run of {task}, and push takes those that classify images. Give one.")
         if run.averaged and not has_average:
             raise UserError("--weights ema: the run has no averaged weights (its model.ema.decay was 0); leave it out.")
         return run
@@ -218,6 +216,11 @@ class FinishedRun:
         summary = read_summary(folder)
         monitored = summary["monitor"].endswith(EMA)
         return cls(folder, summary, config, checkpoint, monitored if averaged is None else averaged)
+
+    @property
+    def task(self) -> str:
+        """The kind of its training."""
+        return str(self.summary.get("task", "classification"))
 
     @cached_property
     def design(self) -> Design:
@@ -263,14 +266,14 @@ class FinishedRun:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Validation metrics of the chosen weights, by `acc1`, `acc5` and `loss`."""
+        """Validation metrics of the chosen weights, by names such as `acc1`."""
         return self.results.get(self.averaged, {})
 
     @cached_property
     def results(self) -> dict[bool, dict[str, float]]:
         """Validation metrics by whether the weights are averaged, the chosen ones first; without those never measured.
 
-        Each by `acc1`, `acc5` and `loss`.
+        Each by names such as `acc1`.
         """
         metrics: dict[str, float] = self.summary["metrics" if self.is_best else "last_metrics"]
         results = {}

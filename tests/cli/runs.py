@@ -35,6 +35,10 @@ EVERYTHING = [
     "--data.num_workers=1",
 ]
 
+SMALL_DETECTOR = ["--config=detection/retinanet_tiny.yaml", "--model.detector.width=16", "--model.detector.convs=1"]
+SMALL_DETECTOR += ["--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1", "--plain"]
+SCENES = [*SMALL_DETECTOR, "--data.scenes=16", "--data.batch_size=4", "--trainer.limit_val_batches=2"]
+
 needs_two_cores = pytest.mark.skipif(
     hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < 2, reason="a process per core, and there is one"
 )

@@ -17,12 +17,10 @@ from shvit_pl import load
 from shvit_pl.cli import main
 from shvit_pl.models.detection.detectors import open_detector, save_detector
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import assert_same, content, metrics, needs_two_cores, stopped_by, weights
+from tests.cli.runs import SCENES, assert_same, content, metrics, needs_two_cores, stopped_by, weights
+from tests.cli.runs import SMALL_DETECTOR as SMALL
 from tests.data.objects import formats
 
-SMALL = ["--config=detection/retinanet_tiny.yaml", "--model.detector.width=16", "--model.detector.convs=1"]
-SMALL += ["--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1", "--plain"]
-SCENES = [*SMALL, "--data.scenes=16", "--data.batch_size=4", "--trainer.limit_val_batches=2"]
 COCO_SET = [*SMALL, "--data.batch_size=2", "--data.min_size=64", "--data.max_size=128"]
 MASKS = ["--model.detector.name=mask_rcnn", "--model.detector.box_loss=l1", "--model.detector.regions=8"]
 
@@ -31,14 +29,10 @@ def fit(*flags):
     return main(["fit", *flags])
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+@pytest.fixture
+def run(detector_run):
     """A run on scenes."""
-    root = tmp_path_factory.mktemp("scenes")
-    own = [f"--trainer.default_root_dir={root}", "--model.ema.decay=0.5", "--trainer.log_every_n_steps=1"]
-    own += ["--model.detector.score=0.001"]  # it has hardly learned anything
-    assert fit(*SCENES, *own) == 0
-    return root / "tiny" / "version_0"
+    return detector_run
 
 
 def test_a_run_leaves_what_is_known_of_it(run):
@@ -203,7 +197,6 @@ def test_the_help_of_a_task_shows_its_flags_alone(capsys):
     ("command", "message"),
     [
         (["benchmark"], "a network for detection, and this takes those that classify images"),
-        (["push", "--repo_id=user/name", "--dry_run"], "a run of detection, and push takes those that classify images"),
     ],
     ids=lambda value: value[0],
 )

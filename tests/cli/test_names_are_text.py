@@ -25,7 +25,8 @@ from shvit_pl.callbacks.run_figures import draw_confusion, draw_inputs
 from shvit_pl.cli import main
 from shvit_pl.display import in_markdown, narrow_table, say, write_table
 from shvit_pl.errors import first_names
-from shvit_pl.hub.card import _as_code, _metadata
+from shvit_pl.hub.card import _metadata
+from shvit_pl.hub.pages import as_code
 from shvit_pl.plots import as_png
 from shvit_pl.runs.folder import FinishedRun, read_summary
 from shvit_pl.sweep.definition import Point
@@ -184,7 +185,7 @@ def test_markdown_shows_text_as_it_is(name):
         source = f"- {text}\n" if tag == "li" else f"| h |\n|---|\n| {text} |\n"
         assert unescape(re.search(f"<{tag}>(.*)</{tag}>", markdown.render(source))[1]) == line
     assert in_markdown("snake_case_name, 1.5 (±0.2), a-b") == "snake_case_name, 1.5 (±0.2), a-b"
-    assert unescape(re.search("<p><code>(.*)</code></p>", markdown.render(_as_code(name)))[1]) == line
+    assert unescape(re.search("<p><code>(.*)</code></p>", markdown.render(as_code(name)))[1]) == line
 
 
 def test_figures_have_room_beside_long_names():

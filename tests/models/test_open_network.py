@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from shvit_pl.hub.upload import save_weights
+from shvit_pl.hub.contents import save_weights
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import FinishedRun

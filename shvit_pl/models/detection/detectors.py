@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file, save_file
@@ -17,7 +17,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models.detection.mask_rcnn import MaskRCNN
 from shvit_pl.models.detection.retinanet import RetinaNet
-from shvit_pl.models.network_names import NetworkName, find_network
+from shvit_pl.models.network_names import DETECTORS, NetworkName, find_network, find_weights
 from shvit_pl.models.weights import NoAverageError, read_checkpoint, tensors_in
 from shvit_pl.runs.folder import FinishedRun
 
@@ -57,9 +57,19 @@ WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 
 def is_detector(name: str) -> bool:
-    """Return whether a name is that of a run or checkpoint of detection."""
+    """Return whether a name is that of a run or checkpoint of detection, or of files that `save_detector` has written.
+
+    Raises `UserError` for an unknown name.
+    """
     source = find_network(name)
-    return source.kind == "checkpoint" and read_checkpoint(source.place, flag="")["task"] == "detection"
+    if source.kind == "checkpoint":
+        return bool(read_checkpoint(source.place, flag="")["task"] == "detection")
+    if source.kind not in ("folder", "hub"):
+        return False
+    try:
+        return str(json.loads(_file_of(source, SETTINGS).read_text())["architecture"]).startswith(DETECTORS)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def open_detector(name: str, averaged: bool | None = None) -> OpenedDetector:
@@ -75,7 +85,7 @@ def open_detector(name: str, averaged: bool | None = None) -> OpenedDetector:
     if source.kind == "checkpoint":
         return _open_checkpoint(name, Path(source.place), averaged)
     if source.kind in ("folder", "hub"):
-        return _open_saved(name, *_files_of(source))
+        return _open_saved(source)
     raise UserError(f"{name!r}: no detector. Give a run of detection, its checkpoint, or a repo that push has written.")
 
 
@@ -98,7 +108,6 @@ def _open_checkpoint(name: str, file: Path, averaged: bool | None) -> OpenedDete
     return OpenedDetector(name, model.eval(), design, config, classes, list(ids), content["data"], averaged, best, file)
 
 
-_PREFIX = "shvit_pl."  # of the architecture in config.json
 _SIZES = ("min_size", "max_size")
 
 
@@ -106,7 +115,7 @@ def save_detector(opened: OpenedDetector, folder: Path) -> None:
     """Write `model.safetensors` and `config.json` into a folder, by which `open_detector` opens it."""
     save_file({key: tensor.contiguous() for key, tensor in opened.model.state_dict().items()}, folder / WEIGHTS)
     config = {
-        "architecture": f"{_PREFIX}{opened.config.name}",
+        "architecture": f"{DETECTORS}{opened.config.name}",
         "library_name": "shvit-pl",
         "design": asdict(opened.design),
         "detector": asdict(opened.config),
@@ -120,36 +129,69 @@ def save_detector(opened: OpenedDetector, folder: Path) -> None:
     (folder / SETTINGS).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _files_of(source: NetworkName) -> tuple[Path, Path]:
-    """Return `config.json` and `model.safetensors` of a folder or repo."""
+def _file_of(source: NetworkName, name: str) -> Path:
+    """Return a file of a folder or repo; raises `UserError` where the Hub does not give it."""
     if source.kind == "folder":
-        return Path(source.place, SETTINGS), Path(source.place, WEIGHTS)
+        return Path(source.place, name)
     go_offline_if_unreachable()
     repo, _, revision = source.place.partition("@")
     try:
-        settings, weights = (
-            Path(hf_hub_download(repo, file, revision=revision or None)) for file in (SETTINGS, WEIGHTS)
-        )
+        return Path(hf_hub_download(repo, name, revision=revision or None))
     except Exception as error:  # the Hub's client raised it
         raise UserError(f"{source.name!r}: {why_no_model(error, source.place)}") from error
-    return settings, weights
 
 
-def _open_saved(name: str, settings: Path, weights: Path) -> OpenedDetector:
+class DetectorSettings(NamedTuple):
+    """What a saved detector's `config.json` says of it."""
+
+    design: DesignConfig
+    config: DetectorConfig
+    class_names: list[str]
+    category_ids: list[int]
+    data: dict[str, Any]
+    """The sizes of images."""
+    best_score: float | None
+
+
+def saved_settings(name: str) -> DetectorSettings:
+    """Read the settings of a folder or repo that `save_detector` has written; raises `UserError` for any other."""
+    settings = _file_of(find_network(name), SETTINGS)
     try:
         saved = json.loads(settings.read_text())
-        if not str(saved["architecture"]).startswith(_PREFIX):
+        if not str(saved["architecture"]).startswith(DETECTORS):
             raise UserError(f"{name!r}: its architecture is {saved['architecture']}, which is no detector of shvit-pl.")
-        design, config = DesignConfig(**saved["design"]), DetectorConfig(**saved["detector"])
-        classes, ids = list(saved["label_names"]), list(saved["category_ids"])
-        data = {name: int(saved[name]) for name in _SIZES}
+        return DetectorSettings(
+            DesignConfig(**saved["design"]),
+            DetectorConfig(**saved["detector"]),
+            list(saved["label_names"]),
+            list(saved["category_ids"]),
+            {name: int(saved[name]) for name in _SIZES},
+            saved.get("best_score"),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         reason = f"{SETTINGS}: {one_line(error)[:120]}"
         raise UserError(f"{name!r}: no detector that shvit-pl push has written ({reason}). Give another.") from error
-    model = build_detector(design.resolved, config, len(classes))
+
+
+def class_numbers(name: str) -> tuple[list[int] | None, dict[str, float | None]] | None:
+    """Return the dataset's own numbers of the classes of weights, and the scores of the best F1 by `val` and `val_ema`.
+
+    None where the weights are not a detector's of ours.
+    """
+    source = find_weights(name)
+    if source.kind == "checkpoint":
+        content = read_checkpoint(source.place, flag="")
+        return content["category_ids"] or None, content["best_scores"]
+    if source.kind not in ("folder", "hub") or not is_detector(name):
+        return None
+    saved = saved_settings(name)
+    return saved.category_ids, {"val": saved.best_score}
+
+
+def _open_saved(source: NetworkName) -> OpenedDetector:
+    saved, weights = saved_settings(source.name), _file_of(source, WEIGHTS)
+    model = build_detector(saved.design.resolved, saved.config, len(saved.class_names))
     model.load_state_dict(load_file(weights))
-    return OpenedDetector(
-        name, model.eval(), design, config, classes, ids, data, False, saved.get("best_score"), weights
-    )
+    return OpenedDetector(source.name, model.eval(), *saved[:5], False, saved.best_score, weights)
