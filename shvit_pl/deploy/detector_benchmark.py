@@ -26,6 +26,7 @@ from shvit_pl.display import joined
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.detection import detectors
 from shvit_pl.models.detection.graph import Detector
+from shvit_pl.models.network_names import Kind, find_network
 from shvit_pl.models.weights import NoAverageError
 from shvit_pl.modules.config import DetectionConfig
 from shvit_pl.runs.folder import AVERAGED, Weights
@@ -56,7 +57,7 @@ class BenchmarkedDetector:
     name: str
     model: Any
     """On the CPU, in evaluation mode."""
-    origin: Literal["checkpoint", "config", "torchvision"]
+    origin: Kind | Literal["config", "torchvision"]
     image_size: int
     """The side of its images; of others the shorter one."""
     weights: str
@@ -82,7 +83,7 @@ def all_are_detectors(names: Sequence[str]) -> bool:
 
 
 def open_detector(name: str, kind: Weights | None) -> BenchmarkedDetector:
-    """Open a detector by the name of a run, a checkpoint, a config or one of torchvision's; raises `UserError`."""
+    """Open a detector: a run, a checkpoint, a pushed one, a config or torchvision's; raises `UserError`."""
     if name.startswith(TORCHVISION):
         return _of_torchvision(name)
     if is_named_detector(name):
@@ -93,7 +94,8 @@ def open_detector(name: str, kind: Weights | None) -> BenchmarkedDetector:
         raise UserError(f"--weights {kind}: {error}") from error
     weights, side = "averaged" if opened.averaged else "trained", int(opened.data["min_size"])
     design, config, classes = opened.design.resolved, opened.config, len(opened.class_names)
-    return _ours(name, opened.model, "checkpoint", side, weights, lambda px: detector_cost(design, config, classes, px))
+    origin = find_network(name).kind
+    return _ours(name, opened.model, origin, side, weights, lambda px: detector_cost(design, config, classes, px))
 
 
 def _ours(name: str, model: Any, origin: Any, side: int, weights: str, costs: Any) -> BenchmarkedDetector:
