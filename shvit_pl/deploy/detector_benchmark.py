@@ -50,7 +50,7 @@ EXPLAINED = {
 
 
 @dataclass(frozen=True)
-class OpenedDetector:
+class BenchmarkedDetector:
     """A detector to be measured."""
 
     name: str
@@ -81,7 +81,7 @@ def all_are_detectors(names: Sequence[str]) -> bool:
     return all(kinds.values())
 
 
-def open_detector(name: str, kind: Weights | None) -> OpenedDetector:
+def open_detector(name: str, kind: Weights | None) -> BenchmarkedDetector:
     """Open a detector by the name of a run, a checkpoint, a config or one of torchvision's; raises `UserError`."""
     if name.startswith(TORCHVISION):
         return _of_torchvision(name)
@@ -96,12 +96,12 @@ def open_detector(name: str, kind: Weights | None) -> OpenedDetector:
     return _ours(name, opened.model, "checkpoint", side, weights, lambda px: detector_cost(design, config, classes, px))
 
 
-def _ours(name: str, model: Any, origin: Any, side: int, weights: str, costs: Any) -> OpenedDetector:
+def _ours(name: str, model: Any, origin: Any, side: int, weights: str, costs: Any) -> BenchmarkedDetector:
     pixels = -(-side // DIVISOR) * DIVISOR
-    return OpenedDetector(name, model, origin, pixels, weights, "BatchNorm and residuals fused by fuse()", costs)
+    return BenchmarkedDetector(name, model, origin, pixels, weights, "BatchNorm and residuals fused by fuse()", costs)
 
 
-def _of_config(name: str) -> OpenedDetector:
+def _of_config(name: str) -> BenchmarkedDetector:
     settings = read_config(find_config(name, flag="models"), flag="models")
     if settings.get("task") != "detection":
         raise UserError(f"{name!r}: no config of detection; to measure a classifier, give its design, such as s1.")
@@ -113,13 +113,13 @@ def _of_config(name: str) -> OpenedDetector:
     return _ours(name, network, "config", side, "fresh", lambda px: detector_cost(design, config, CLASSES, px))
 
 
-def _of_torchvision(name: str) -> OpenedDetector:
+def _of_torchvision(name: str) -> BenchmarkedDetector:
     function = name.removeprefix(TORCHVISION)
     background = 0 if function.startswith("retinanet") else 1
     build: Any = getattr(detection, function)
     model = build(weights=None, weights_backbone=None, num_classes=CLASSES + background).eval()
     model.transform = _Prepared()
-    return OpenedDetector(name, model, "torchvision", ObjectsConfig.min_size, "fresh", "BatchNorm of the backbone")
+    return BenchmarkedDetector(name, model, "torchvision", ObjectsConfig.min_size, "fresh", "BatchNorm of the backbone")
 
 
 class _Prepared(nn.Module):
@@ -132,7 +132,7 @@ class _Prepared(nn.Module):
         return found
 
 
-def mistakes(options: BenchmarkOptions, opened: Mapping[str, OpenedDetector]) -> Iterator[str]:
+def mistakes(options: BenchmarkOptions, opened: Mapping[str, BenchmarkedDetector]) -> Iterator[str]:
     """Yield a message for each flag that a detector can't have."""
     if options.train:
         yield "--train: for networks that classify images; python -m benchmarks.detectors measures a detector's step."
