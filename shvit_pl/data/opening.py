@@ -34,7 +34,7 @@ from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _TABLES = (".csv", ".tsv", ".jsonl", ".json")
-_NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
+NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
 _SAMPLE = 20  # rows, by which columns of paths are known
 _TEXTS = ("string", "large_string", "string_view")
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
@@ -179,7 +179,7 @@ def _read_table(path: Path) -> datasets.Dataset:
 
 def _check_header(path: Path, columns: Sequence[str]) -> None:
     """Raise `UserError` where the names of a table's columns are a row: one of them is a file of an image."""
-    if {column.lower() for column in columns}.isdisjoint((*_NAMES_OF_PATHS, "label")) and any(
+    if {column.lower() for column in columns}.isdisjoint((*NAMES_OF_PATHS, "label")) and any(
         _looks_like_image(column) or _leads_to_image(column, path.parent) for column in columns
     ):
         raise UserError(
@@ -196,7 +196,7 @@ def _path_columns(rows: Any, base: Path, wanted: str | None) -> list[str]:
     """Return the text columns of paths: `wanted`, or if one has a usual name, all that lead to images."""
     features = rows.features or {}  # of a stream, they may be unknown
     texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in _TEXTS]
-    usual = [name for name in _NAMES_OF_PATHS if name in texts]
+    usual = [name for name in NAMES_OF_PATHS if name in texts]
     if wanted in texts:
         return [str(wanted)]
     if not usual or any(isinstance(kind, datasets.Image) for kind in features.values()):

@@ -46,8 +46,19 @@ class Predictor:
             their `names`, and with masks the list `rles` of COCO's runs; of a list of images, a list.
         """
         if isinstance(images, Picture):
-            return self._found(_pixels(images), score)
-        return [self._found(_pixels(image), score) for image in images]
+            return self._found(self._pixels(images), score)
+        return [self._found(self._pixels(image), score) for image in images]
+
+    def _pixels(self, image: Picture) -> Tensor:
+        if isinstance(image, Image.Image):
+            return pil_to_tensor(image.convert("RGB"))
+        if isinstance(image, Tensor):
+            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+                raise UserError(f"images: a tensor is uint8 (3, H, W), and one is {image.dtype} {tuple(image.shape)}.")
+            return image
+        data = self.opened.data
+        stored = {"path": str(image), "bytes": None}
+        return decode(stored, str(image), data["exif_rotation"] is True, data["intensity_range"])
 
     def _found(self, pixels: Tensor, score: float) -> dict[str, Any]:
         data = self.opened.data
@@ -72,13 +83,3 @@ def load(name: str, device: str | torch.device = "cpu", averaged: bool | None = 
     Raises `UserError` for any other name.
     """
     return Predictor(open_detector(name, averaged), device)
-
-
-def _pixels(image: Picture) -> Tensor:
-    if isinstance(image, Image.Image):
-        return pil_to_tensor(image.convert("RGB"))
-    if isinstance(image, Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-            raise UserError(f"images: a tensor is uint8 (3, H, W), and one is {image.dtype} {tuple(image.shape)}.")
-        return image
-    return decode({"path": str(image), "bytes": None}, str(image))

@@ -1,6 +1,6 @@
 """What a dataset says of its images and objects, the same for every format; nothing is judged yet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import nan
@@ -27,7 +27,7 @@ class Annotations:
     names: list[str] = field(default_factory=list)
     """By image: its name for messages."""
     image_ids: list[Any] = field(default_factory=list)
-    """By image: as the dataset has it, or a running number."""
+    """By image: as the dataset has it, or else the name of its file or the number of its row."""
     sizes: list[tuple[int, int] | None] = field(default_factory=list)
     """By image: width and height as annotated, if they are."""
     rows: list[int] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Annotations:
 
     def image(self, row: int) -> str:
         """Name an image for a message."""
-        name = f" ({self.names[row]})" if self.names[row] else ""
+        name = f" ({self.names[row]})" if self.names[row] not in ("", self.image_ids[row]) else ""
         return visible(f"{self.split} {self.unit} {row}, image_id {self.image_ids[row]!r}{name}")
 
     def open(self, row: int) -> Any:
@@ -86,6 +86,18 @@ def number_or(default: float, value: Any) -> float:
     with suppress(TypeError, ValueError):
         return float(value)
     return default
+
+
+def stats_of(paths: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Return paths with the size and the time of each file, 0 where there is none, by which a change is seen."""
+    stats = []
+    for path in paths:
+        size = time = 0
+        with suppress(OSError):
+            status = from_text(path).stat()
+            size, time = status.st_size, status.st_mtime_ns
+        stats.append((path, size, time))
+    return stats
 
 
 def size_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -124,6 +136,8 @@ class Found:
 class Source:
     """A dataset that is recognized, and not read yet."""
 
+    format: str
+    """Its name for messages."""
     stamp: Any
     """What its rows depend on, as JSON: paths, sizes and times of files, or fingerprints."""
     read: Callable[[], Found]

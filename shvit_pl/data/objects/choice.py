@@ -1,7 +1,6 @@
 """Which images with objects train, validate and are tested, and the classes that they share."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -10,12 +9,13 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Image
 
 from shvit_pl.data.objects.config import SCENES, ObjectsConfig
+from shvit_pl.data.objects.fields import NoObjectsError
 from shvit_pl.data.objects.layout import Objects
 from shvit_pl.data.objects.opening import open_objects
 from shvit_pl.data.objects.scenes import HELD_OUT, VALIDATION_SCENES, Scenes
 from shvit_pl.data.opening import open_source
 from shvit_pl.data.splits import all_of, check_split, evaluated_split, image_column, validation_name
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_line
 
 _DIGITS = [str(digit) for digit in range(10)]
 
@@ -70,8 +70,11 @@ def _trained_on(chosen: ChosenObjects, config: ObjectsConfig) -> ChosenObjects:
         share, seed = config.validation_fraction, config.split_seed
         evaluated, rows = _divided(rows, share, seed, "data.validation_fraction")
         note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
-    if config.train_fraction < 1:
+    if ceil(config.train_fraction * len(rows)) < len(rows):
         rows, _ = _divided(rows, config.train_fraction, config.split_seed, "data.train_fraction")
+    for name, part in (("training", rows), ("validation", evaluated)):
+        if not _objects_of_each(part).any():
+            raise UserError(f"data.path {config.path!r}: none of the {len(part)} {name} images has an object; {note}.")
     if not config.keep_empty:
         rows = rows.select(np.flatnonzero(_objects_of_each(rows)))
     by_stage = {"train": rows, "validate": evaluated}
@@ -102,7 +105,8 @@ def _objects_of_each(rows: Dataset) -> Any:
 
 def _to_predict(config: ObjectsConfig) -> ChosenObjects:
     """Choose images; where they are annotated, with their ids."""
-    with suppress(UserError):  # objects are not needed
+    unused = ""
+    try:
         objects = open_objects(config)
         split = evaluated_split(objects.splits, config, "predict")
         check_split(objects.splits, "data.validation_split", split)
@@ -110,13 +114,17 @@ def _to_predict(config: ObjectsConfig) -> ChosenObjects:
         return ChosenObjects(
             by_stage={"predict": rows}, note=all_of(rows, split), commit=objects.commit, files=objects.files
         )
+    except NoObjectsError:
+        pass
+    except UserError as error:  # objects are not needed
+        unused = f"; its annotations and their ids are not used: {first_line(error)}"
     source = open_source(config, sort=config.validation_split is not None)
     found = DatasetDict(source.splits)
     split = evaluated_split(found, config, "predict")
     check_split(found, "data.validation_split", split)
     column = image_column(found[split].features, config.image_column)
     rows = found[split].select_columns(column).cast_column(column, Image(decode=False))
-    note = all_of(rows, split) if len(found) > 1 else f"{len(rows)} images"
+    note = (all_of(rows, split) if len(found) > 1 else f"{len(rows)} images") + unused
     return ChosenObjects(
         by_stage={"predict": rows}, image_column=column, note=note, commit=source.commit, files=source.files
     )

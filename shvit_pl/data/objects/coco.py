@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of
+from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of, stats_of
 from shvit_pl.data.objects.image_places import ImagePlaces
 from shvit_pl.errors import UserError, first_line
 
@@ -32,10 +32,9 @@ def find_coco(folder: Path) -> Source | None:
     files = _files(folder)
     if not files:
         return None
-    below = [place for place in (folder, *folder.iterdir(), *folder.glob("images/*")) if place.is_dir()]
-    stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files.values()]
-    times = sorted((str(place.absolute()), place.stat().st_mtime_ns) for place in below)
-    return Source(["coco", list(files), stats, times], lambda: _read(folder, files))
+    below = sorted(place for place in (folder, *folder.iterdir(), *folder.glob("images/*")) if place.is_dir())
+    stats = stats_of(str(place.absolute()) for place in (*files.values(), *below))
+    return Source("COCO", [list(files), stats], lambda: _read(folder, files))
 
 
 def _files(folder: Path) -> dict[str, Path]:

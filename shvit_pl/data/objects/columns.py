@@ -9,16 +9,15 @@ from typing import Any
 from datasets import Dataset, Image
 
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of
+from shvit_pl.data.objects.annotations import Annotations, Found, Source, size_of, stats_of
 from shvit_pl.data.objects.config import BoxFormat, ObjectsConfig
 from shvit_pl.data.objects.fields import ObjectFields
 from shvit_pl.data.objects.image_places import ImagePlaces
-from shvit_pl.data.opening import open_source
+from shvit_pl.data.opening import NAMES_OF_PATHS, open_source
 from shvit_pl.data.splits import image_column
 from shvit_pl.errors import UserError, first_line
 from shvit_pl.files import as_text
 
-_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")
 _USUAL: dict[str, BoxFormat] = {
     **dict.fromkeys(("cppe-5", "rishitdagli/cppe-5"), "xywh"),
     "detection-datasets/coco": "xyxy",
@@ -33,9 +32,8 @@ def find_metadata(folder: Path, config: ObjectsConfig) -> Source | None:
     files = {split: place / "metadata.jsonl" for split, place in places if (place / "metadata.jsonl").is_file()}
     if not files:
         return None
-    stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files.values()]
-    times = [(str(place.absolute()), place.stat().st_mtime_ns) for _, place in places]
-    return Source(["metadata", stats, times], lambda: _read_metadata(folder, files, config))
+    stats = stats_of(str(place.absolute()) for place in (*files.values(), *(place for _, place in places)))
+    return Source("a metadata.jsonl", stats, lambda: _read_metadata(folder, files, config))
 
 
 def find_dataset(config: ObjectsConfig) -> Source:
@@ -45,8 +43,14 @@ def find_dataset(config: ObjectsConfig) -> Source:
     image = image_column(next(iter(splits.values())).features, config.image_column or _path_column(splits))
     stored = {split: _stored(rows, image) for split, rows in splits.items()}
     kept = {split: rows for split, rows in stored.items() if rows is not None}
-    stamp = ["dataset", config.path, opened.commit, {split: rows._fingerprint for split, rows in splits.items()}]
-    return Source(stamp, lambda: _read_dataset(splits, image, kept, config, opened.files), kept, opened.commit)
+    paths = {split: _paths(rows, image) for split, rows in splits.items() if split not in kept}
+    stats = {split: stats_of(own) for split, own in paths.items()}
+    stamp = [config.path, opened.commit, {split: rows._fingerprint for split, rows in splits.items()}, stats]
+
+    def read() -> Found:
+        return _read_dataset(splits, image, kept, paths, config, opened.files)
+
+    return Source("a dataset", stamp, read, kept, opened.commit)
 
 
 def _path_column(splits: Mapping[str, Dataset]) -> str | None:
@@ -54,7 +58,7 @@ def _path_column(splits: Mapping[str, Dataset]) -> str | None:
     features = next(iter(splits.values())).features
     if any(isinstance(feature, Image) for feature in features.values()):
         return None
-    return next((name for name in _PATHS if getattr(features.get(name), "dtype", "") == "string"), None)
+    return next((name for name in NAMES_OF_PATHS if getattr(features.get(name), "dtype", "") == "string"), None)
 
 
 def _stored(rows: Dataset, image: str) -> Dataset | None:
@@ -81,10 +85,10 @@ def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfi
     for split, rows in tables.items():
         base = files.get(split, files.get("train", folder)).parent
         annotations = found.splits[split] = Annotations(split, "line")
-        image = config.image_column or next((name for name in _PATHS if rows and name in rows[0]), None)
+        image = config.image_column or next((name for name in NAMES_OF_PATHS if rows and name in rows[0]), None)
         if image is None or any(not isinstance(row.get(image), str) for row in rows):
             raise UserError(f"data.image_column: a line of {base / 'metadata.jsonl'} has no file_name. Add it.")
-        ids = _image_ids(rows)
+        ids = _image_ids(rows, [row[image] for row in rows])
         taken = dict[str, int]()
         for number, row in enumerate(rows):
             path = places.find(row[image], [base], split)
@@ -130,7 +134,12 @@ def _by_folder(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _read_dataset(
-    splits: Mapping[str, Dataset], image: str, stored: Mapping[str, Dataset], config: ObjectsConfig, files: str
+    splits: Mapping[str, Dataset],
+    image: str,
+    stored: Mapping[str, Dataset],
+    paths: Mapping[str, Sequence[str]],
+    config: ObjectsConfig,
+    files: str,
 ) -> Found:
     found = Found({}, files=files)
     if usual := _USUAL.get(config.path.lower()):
@@ -145,11 +154,11 @@ def _read_dataset(
     for split, rows in splits.items():
         kept = stored[split].with_format("arrow") if split in stored else None
         annotations = found.splits[split] = Annotations(split, "row", stored=kept)
-        ids = _image_ids(tables[split])
-        paths = None if split in stored else _paths(rows, image)
+        own = paths.get(split)
+        ids = _image_ids(tables[split], own or range(len(rows)))
         for number, row in enumerate(tables[split]):
-            path = "" if paths is None else paths[number]
-            if paths is not None and not os.path.exists(path):
+            path = own[number] if own else ""
+            if own and not os.path.exists(path):
                 found.missing.append(path)
                 continue
             annotations.add_image(path, ids[number], size_of(row), path)
@@ -164,7 +173,7 @@ def _paths(rows: Dataset, image: str) -> list[str]:
     return [as_text(str(Path(path).expanduser().absolute())) for path in paths]
 
 
-def _image_ids(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return `image_id` where each row has its own, else running numbers."""
+def _image_ids(rows: Sequence[Mapping[str, Any]], others: Sequence[Any]) -> Sequence[Any]:
+    """Return `image_id` where each row has its own, else other ones."""
     ids = [row.get("image_id") for row in rows]
-    return ids if None not in ids and len(set(map(repr, ids))) == len(ids) else list(range(len(rows)))
+    return ids if None not in ids and len(set(map(repr, ids))) == len(ids) else others

@@ -19,6 +19,10 @@ _AREAS = ("area", "areas")
 _CROWDS = ("iscrowd", "is_crowd", "crowd")
 
 
+class NoObjectsError(UserError):
+    """Images without any annotations."""
+
+
 class ObjectFields:
     """The column of objects of all splits, and the names of its fields."""
 
@@ -81,7 +85,7 @@ class ObjectFields:
 def _check_boxes(rows: Sequence[Mapping[str, Any]], there: Sequence[str], holding: Mapping[str, Any]) -> None:
     """Raise `UserError` where there are no boxes, for lack of columns or of entries in them."""
     if not there:
-        raise UserError(
+        raise NoObjectsError(
             "data.path: there are images alone, and no column of objects. Give annotations as COCO, YOLO, "
             "metadata.jsonl or parquet."
         )

@@ -12,6 +12,7 @@ from shvit_pl.data.objects.checks import judge
 from shvit_pl.data.objects.coco import find_coco, is_coco_file
 from shvit_pl.data.objects.columns import find_dataset, find_metadata
 from shvit_pl.data.objects.config import SCENES, ObjectsConfig
+from shvit_pl.data.objects.fields import NoObjectsError
 from shvit_pl.data.objects.layout import Objects
 from shvit_pl.data.objects.store import read_objects, write_objects, written
 from shvit_pl.data.objects.yolo import find_yolo
@@ -41,7 +42,7 @@ def open_objects(config: ObjectsConfig, known: Sequence[str] = ()) -> Objects:
 
     settings = {name: getattr(config, name) for name in _SETTINGS}
     try:
-        folder = written([source.stamp, settings, list(known)], write)
+        folder = written([source.format, source.stamp, settings, list(known)], write)
         objects, warnings = read_objects(folder, source)
     except OSError as error:
         check_cache(error)
@@ -73,15 +74,13 @@ def _source(config: ObjectsConfig) -> Source:
             found += [find_coco(location), find_metadata(location, config)]
         sources = [source for source in found if source is not None]
         if len(sources) > 1:
-            kinds = " and ".join(
-                {"yolo": "YOLO", "coco": "COCO", "metadata": "a metadata.jsonl"}[s.stamp[0]] for s in sources
-            )
-            raise UserError(f"data.path {path!r}: it has annotations of {kinds}. Leave one of them there.")
+            formats = " and ".join(source.format for source in sources)
+            raise UserError(f"data.path {path!r}: it has annotations of {formats}. Leave one of them there.")
         if sources:
             _check_local(config)
             return sources[0]
         if location.is_dir() and not _holds_rows(location):
-            raise UserError(f"data.path {path!r}: no annotations in the folder. Give one of {_FORMATS}.")
+            raise NoObjectsError(f"data.path {path!r}: no annotations in the folder. Give one of {_FORMATS}.")
     return find_dataset(config)
 
 

@@ -85,9 +85,7 @@ class ObjectReader:
 
     def _chosen(self, objects: dict[str, Any], draws: torch.Generator) -> Tensor:
         """Return the numbers of the objects to learn, drawn where there are too many."""
-        learned = torch.arange(len(objects["labels"]))
-        if self.config.crowd == "ignore" and "iscrowd" in objects:
-            learned = learned[~objects["iscrowd"]]
+        learned = torch.arange(len(objects["labels"]))[~objects["iscrowd"]]
         most = self.config.most_objects
         if most is not None and len(learned) > most:
             learned = learned[torch.randperm(len(learned), generator=draws)[:most].sort().values]
@@ -105,22 +103,17 @@ class ObjectReader:
         boxes = objects["boxes"] * torch.tensor([*scale, *scale])
         if flipped:
             boxes[:, 0::2] = image.shape[2] - boxes[:, [2, 0]]
-        crowds = boxes[objects["iscrowd"]] if "iscrowd" in objects and self.config.crowd == "ignore" else boxes[:0]
-        targets = {"boxes": boxes[chosen], "labels": objects["labels"][chosen], "crowds": crowds}
+        others = torch.ones(len(boxes), dtype=torch.bool)  # crowds, and what is too much: no objects, nor background
+        others[chosen] = False
+        targets = {"boxes": boxes[chosen], "labels": objects["labels"][chosen], "crowds": boxes[others]}
         if self.with_masks:
             new = image.shape[1], image.shape[2]
             targets["masks"] = rendering.drawn(objects, chosen, size, new, flipped)
         return targets
 
     def _truth(self, objects: dict[str, Any], size: tuple[int, int], image_id: str) -> dict[str, Any]:
-        count = len(objects["labels"])
-        sides = objects["boxes"][:, 2:] - objects["boxes"][:, :2]
-        truth: dict[str, Any] = {"image_id": image_id, "size": size} | {
-            "boxes": objects["boxes"],
-            "labels": objects["labels"],
-            "area": objects.get("area", sides.prod(1).double()),
-            "iscrowd": objects.get("iscrowd", torch.zeros(count, dtype=torch.bool)),
-        }
+        names = ("boxes", "labels", "area", "iscrowd")
+        truth = {"image_id": image_id, "size": size, **{name: objects[name] for name in names}}
         return {**truth, "rles": rendering.encoded(objects, size)} if self.with_masks else truth
 
 

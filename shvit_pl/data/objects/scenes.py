@@ -57,6 +57,7 @@ class Scenes:
             "boxes": torch.tensor(boxes, dtype=torch.float32),
             "labels": torch.tensor(labels),
             "area": torch.tensor([float(mask.sum()) for mask in masks], dtype=torch.float64),
+            "iscrowd": torch.zeros(len(labels), dtype=torch.bool),
             "masks": torch.from_numpy(np.stack(masks).astype(np.uint8)),
         }
 

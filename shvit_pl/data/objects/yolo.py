@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from shvit_pl.data.folders import SPLITS, account, read_images
-from shvit_pl.data.objects.annotations import Annotations, Found, Source
+from shvit_pl.data.objects.annotations import Annotations, Found, Source, stats_of
 from shvit_pl.errors import UserError, first_line
 from shvit_pl.files import as_text, from_text
 
@@ -36,17 +36,9 @@ def find_yolo(folder: Path) -> Source | None:
     if file is None:
         return None
     images = _read_yaml(file)
-    labels = [_label_file(path) for paths in images.images.values() for path in paths]
-    stats = [(name, *_stat(name)) for name in (str(file.absolute()), *labels)]
-    return Source(["yolo", images.images, stats], lambda: _read(images))
-
-
-def _stat(path: str) -> tuple[int, int]:
-    try:
-        status = from_text(path).stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+    paths = [path for paths in images.images.values() for path in paths]
+    files = [str(file.absolute()), *paths, *map(_label_file, paths)]
+    return Source("YOLO", [images.images, stats_of(files)], lambda: _read(images))
 
 
 def _yaml(folder: Path) -> Path | None:
@@ -122,11 +114,12 @@ def _read(images: _Set) -> Found:
     labeled = 0
     for split, paths in images.images.items():
         annotations = found.splits[split] = Annotations(split)
-        for number, path in enumerate(paths):
+        for path in paths:
             if not from_text(path).exists():
                 found.missing.append(path)
                 continue
-            annotations.add_image(os.path.relpath(path, images.file.parent.absolute()), number, path=path)
+            name = os.path.relpath(path, images.file.parent.absolute())
+            annotations.add_image(name, name, path=path)
             labels = from_text(_label_file(path))
             if not labels.is_file():
                 continue
@@ -151,13 +144,13 @@ def _objects(file: Path) -> Iterator[tuple[float, list[float], list[list[float]]
     except (OSError, ValueError) as error:
         raise UserError(f"data.path: {file} can't be read ({first_line(error)}).") from error
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            category, *values = (float(part) for part in line.split() or ["nan"])
+            category, *values = (float(part) for part in line.split())
         except ValueError as error:
             raise _wrong(file, number, f"{line[:40]!r} is not numbers") from error
         count = len(values) + 1
-        if not line.strip():
-            continue
         if count != _BOX and (count < _FEWEST or count % 2 == 0):
             raise _wrong(file, number, f"{count} numbers")
         _check_shares(values, file, number)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -108,7 +109,7 @@ def _open_checkpoint(name: str, file: Path, averaged: bool | None) -> OpenedDete
     return OpenedDetector(name, model.eval(), design, config, classes, list(ids), content["data"], averaged, best, file)
 
 
-_SIZES = ("min_size", "max_size")
+_IMAGES = ("min_size", "max_size", "exif_rotation", "intensity_range")  # settings that images are read by
 
 
 def save_detector(opened: OpenedDetector, folder: Path) -> None:
@@ -121,7 +122,7 @@ def save_detector(opened: OpenedDetector, folder: Path) -> None:
         "detector": asdict(opened.config),
         "label_names": opened.class_names,
         "category_ids": opened.category_ids,
-        **{name: opened.data[name] for name in _SIZES},
+        **{name: opened.data[name] for name in _IMAGES},
         "mean": IMAGENET_DEFAULT_MEAN,
         "std": IMAGENET_DEFAULT_STD,
         "best_score": opened.best_score,
@@ -165,7 +166,7 @@ def saved_settings(name: str) -> DetectorSettings:
             DetectorConfig(**saved["detector"]),
             list(saved["label_names"]),
             list(saved["category_ids"]),
-            {name: int(saved[name]) for name in _SIZES},
+            {name: saved[name] for name in _IMAGES},
             saved.get("best_score"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -193,5 +194,8 @@ def class_numbers(name: str) -> tuple[list[int] | None, dict[str, float | None]]
 def _open_saved(source: NetworkName) -> OpenedDetector:
     saved, weights = saved_settings(source.name), _file_of(source, WEIGHTS)
     model = build_detector(saved.design.resolved, saved.config, len(saved.class_names))
-    model.load_state_dict(load_file(weights))
+    try:
+        model.load_state_dict(load_file(weights))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{source.name!r}: {WEIGHTS} is not of its {SETTINGS} ({one_line(error)[:120]}).") from error
     return OpenedDetector(source.name, model.eval(), *saved[:5], False, saved.best_score, weights)
