@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -15,7 +16,14 @@ from jsonargparse import auto_cli
 
 from benchmarks.report import environment, publish, table
 from shvit_pl.deploy.benchmark import ONNX, Measured, measure, plan
-from shvit_pl.deploy.detector_benchmark import BACKBONE, PARTS, REST, DetectorBuilder, OpenedDetector, open_detector
+from shvit_pl.deploy.detector_benchmark import (
+    BACKBONE,
+    PARTS,
+    REST,
+    BenchmarkedDetector,
+    DetectorBuilder,
+    open_detector,
+)
 from shvit_pl.deploy.measuring import chosen_device, device_name, num_threads
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.deploy.timing import Rate, Work, side_by_side
@@ -44,6 +52,7 @@ def main(
     blocks: int = 7,
     seconds: float = 0.5,
     train_batch: int = 2,
+    train_blocks: int = 3,
     out: Path = Path("benchmarks/results"),
 ) -> None:
     """Measure inference and training steps, print the tables, and write them to `out`.
@@ -56,26 +65,33 @@ def main(
         blocks: Interleaved blocks of each detector.
         seconds: Least time of a block.
         train_batch: Images per step of training.
+        train_blocks: Interleaved blocks of steps.
         out: Folder of the results.
     """
     where = chosen_device(device)
     with num_threads(threads):
         opened = {name: open_detector(name, None) for name in (S1, S4, LIGHT, R50)}
         measured = _inference(opened, where, size, batch, blocks, seconds)
-        steps = side_by_side(
-            {name: Work(_step(each, where, size, train_batch), train_batch, where) for name, each in opened.items()},
-            blocks,
-            seconds,
-        )
+        work = {name: Work(_step(each, where, size, train_batch), train_batch, where) for name, each in opened.items()}
+        steps = side_by_side(work, train_blocks, seconds)
+    how = (
+        f"{counted(threads, 'thread')}; {size} px, {counted(batch, 'image')}, in training {train_batch}; medians of "
+        f"{blocks} interleaved blocks, in training {train_blocks}, and of their ratios round by round"
+    )
+    _publish(measured, steps, train_batch, how, where, out)
+
+
+def _publish(
+    measured: list[Measured], steps: dict[str, Rate], train_batch: int, how: str, device: torch.device, out: Path
+) -> None:
     rates = {(each.cell.model, each.cell.mode or ONNX): each.rate for each in measured}
     rows = [_row(each, rates) for each in measured]
     texts = [
         table(["RetinaNet", *_COLUMNS], rows),
         table(["RetinaNet", "s of a step", "of ResNet-50's"], [_step_row(name, steps, train_batch) for name in steps]),
-        f"{counted(threads, 'thread')}; {size} px, {counted(batch, 'image')}, in training {train_batch}; medians of "
-        f"{blocks} interleaved blocks, a ratio is that of medians. ms: the whole detector; {PARTS}.",
+        f"{how}. ms: the whole detector; {PARTS}.",
     ]
-    under = environment(_PACKAGES) | {"device": device_name(where)}
+    under = environment(_PACKAGES) | {"device": device_name(device)}
     results = {
         "inference": [
             {"model": each.cell.model, "way": each.cell.mode or ONNX, "images_per_second": each.rate.rounds}
@@ -84,11 +100,11 @@ def main(
         ],
         "training": {name: rate.rounds for name, rate in steps.items()},
     }
-    publish(out / f"detection_{where.type}", "Speed of detectors", "\n\n".join(texts), under, **results)
+    publish(out / f"detection_{device.type}", "Speed of detectors", "\n\n".join(texts), under, **results)
 
 
 def _inference(
-    opened: dict[str, OpenedDetector], device: torch.device, size: int, batch: int, blocks: int, seconds: float
+    opened: dict[str, BenchmarkedDetector], device: torch.device, size: int, batch: int, blocks: int, seconds: float
 ) -> list[Measured]:
     options = BenchmarkOptions(
         models=tuple(opened), device=device.type, batch_size=(batch,), image_size=(size,), mode=("eager",),
@@ -107,12 +123,16 @@ def _row(each: Measured, rates: dict[tuple[str, str], Rate]) -> list[str]:
     cell, way = each.cell, each.cell.mode or ONNX
     parts = [f"{_ms(each.parts[part], cell.batch_size):.0f}" if part in each.parts else "" for part in (BACKBONE, REST)]
     other, most = _WANTED.get((cell.model, way), (R50, None))
-    ratio = rates[other, "eager"].median / each.rate.median
     return [
         _short(cell.model), way, f"{_ms(each.rate, cell.batch_size):.0f}", *parts, f"{each.cost.params / 1e6:.1f}",
         f"{each.cost.macs / 1e9:.1f}", f"{each.costs['backbone'].macs / 1e9:.1f}",
-        f"{ratio:.2f} of {_short(other)}", "" if most is None else f"{most}",
+        f"{_time(each.rate, rates[other, 'eager']):.2f} of {_short(other)}", "" if most is None else f"{most}",
     ]  # fmt: skip
+
+
+def _time(rate: Rate, other: Rate) -> float:
+    """The time over that of another, the median over the rounds."""
+    return median(theirs / own for own, theirs in zip(rate.rounds, other.rounds, strict=True))
 
 
 def _ms(rate: Rate, batch: int) -> float:
@@ -121,14 +141,14 @@ def _ms(rate: Rate, batch: int) -> float:
 
 def _step_row(name: str, steps: dict[str, Rate], batch: int) -> list[str]:
     """A row of training."""
-    return [_short(name), f"{batch / steps[name].median:.2f}", f"{steps[R50].median / steps[name].median:.2f}"]
+    return [_short(name), f"{batch / steps[name].median:.2f}", f"{_time(steps[name], steps[R50]):.2f}"]
 
 
 def _short(name: str) -> str:
     return name.removeprefix("detection/retinanet_").removesuffix(".yaml").removeprefix("torchvision:retinanet_")
 
 
-def _step(opened: OpenedDetector, device: torch.device, size: int, batch: int) -> Callable[[], object]:
+def _step(opened: BenchmarkedDetector, device: torch.device, size: int, batch: int) -> Callable[[], object]:
     """A step of training."""
     drawn = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=drawn).to(device, memory_format=torch.channels_last)

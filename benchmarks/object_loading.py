@@ -1,7 +1,8 @@
 """Images with objects per second of one core: read, resized to 800 x 1333 and flipped, with boxes and with masks.
 
-Beside the same by torchvision: `CocoDetection`, wrapped for its transforms v2. Each round reads all images once in
-every way; the seconds are those of the processor.
+Beside the same by torchvision: `CocoDetection`, wrapped for its transforms v2, on uint8; and as its reference scripts
+train detectors, on floats, which the detector itself resizes. Each round reads all images once in every way; the
+seconds are those of the processor.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
 from jsonargparse import auto_cli
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from benchmarks.images import photograph
@@ -48,6 +51,7 @@ def main(images: int = 64, rounds: int = 5, out: Path = Path("benchmarks/results
             kind = "boxes and masks" if masks else "boxes"
             ways[f"{kind}, shvit-pl"] = _ours(folder, masks)
             ways[f"{kind}, torchvision"] = _torchvision(folder, masks)
+            ways[f"{kind}, its reference"] = _reference(folder, masks)
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):
             for name, way in ways.items():
@@ -55,10 +59,22 @@ def main(images: int = 64, rounds: int = 5, out: Path = Path("benchmarks/results
                 rates[name].append(way() / (time.process_time() - start))
     rows = []
     for kind in ("boxes", "boxes and masks"):
-        ours, theirs = rates[f"{kind}, shvit-pl"], rates[f"{kind}, torchvision"]
-        ratio = median(one / other for one, other in zip(ours, theirs, strict=True))
-        rows.append([kind, f"{median(ours):.0f}", f"{median(theirs):.0f}", f"{ratio:.1f}"])
-    text = table(["images per second of a core", "shvit-pl", "torchvision", "ratio"], rows)
+        ours = rates[f"{kind}, shvit-pl"]
+        row = [kind, f"{median(ours):.0f}"]
+        for other in ("torchvision", "its reference"):
+            theirs = rates[f"{kind}, {other}"]
+            ratio = median(own / one for own, one in zip(ours, theirs, strict=True))
+            row += [f"{median(theirs):.0f}", f"{ratio:.1f}"]
+        rows.append(row)
+    header = [
+        "images per second of a core",
+        "shvit-pl",
+        "torchvision, uint8",
+        "ratio",
+        "its reference, floats",
+        "ratio",
+    ]
+    text = table(header, rows)
     packages = ["torch", "torchvision", "datasets", "faster-coco-eval", "pycocotools"]
     title = "Loading images with objects"
     publish(out / "object_loading", title, text, environment(packages), images=images, rates=rates)
@@ -98,6 +114,18 @@ def _ours(folder: Path, masks: bool) -> Callable[[], int]:
 
 def _torchvision(folder: Path, masks: bool) -> Callable[[], int]:
     transform = v2.Compose([v2.ToImage(), v2.Resize(800, max_size=1333, antialias=True), v2.RandomHorizontalFlip()])
+    return _read_all(folder, masks, transform)
+
+
+def _reference(folder: Path, masks: bool) -> Callable[[], int]:
+    transform = v2.Compose([v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float, scale=True)])
+    resize = GeneralizedRCNNTransform(800, 1333, [0.0] * 3, [1.0] * 3).resize
+    return _read_all(folder, masks, transform, resize)
+
+
+def _read_all(
+    folder: Path, masks: bool, transform: Callable[..., Any], resize: Callable[..., Any] = lambda *item: item
+) -> Callable[[], int]:
     file = os.fspath(folder / "annotations" / "instances_train2017.json")
     raw = CocoDetection(folder / "train2017", file, transforms=transform)
     keys = ["boxes", "labels", *(["masks"] if masks else [])]
@@ -105,7 +133,7 @@ def _torchvision(folder: Path, masks: bool) -> Callable[[], int]:
 
     def read() -> int:
         for index in range(len(wrapped)):
-            wrapped[index]
+            resize(*wrapped[index])
         return len(wrapped)
 
     return read

@@ -28,6 +28,11 @@ def seed_cpu(*key: int) -> None:
     random.seed(seed)
 
 
+def generator_of(*key: int) -> torch.Generator:
+    """Return a generator that draws what torch draws when seeded by the key."""
+    return torch.Generator().manual_seed(hash(key) % 2**63)
+
+
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
     """Draw by the key within the block; outside of a loader's worker, the states before it are restored."""

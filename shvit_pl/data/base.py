@@ -211,7 +211,7 @@ def described(facts: dict[str, Any]) -> str:
 
 def counted_classes(names: Sequence[str], counts: Sequence[int] | None, what: str) -> str:
     """Return the number of classes, and how much of each there is to train on."""
-    text = f"{len(names)} classes"
+    text = f"{len(names)} class{'' if len(names) == 1 else 'es'}"
     if counts and len(counts) > _MOST_CLASSES:
         return f"{text} of {min(counts)} to {max(counts)} {what}"
     if counts:

@@ -3,8 +3,8 @@
 Neither workers, nor their number, nor a resume change what is drawn.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Sized
-from itertools import chain, count, islice
+from collections.abc import Callable, Iterator, Sized
+from itertools import count, islice
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -74,28 +74,6 @@ class TrainSampler(DistributedSampler[Any]):
     def _rows(self) -> Iterator[int]:
         """Yield the rows of this process's whole epoch."""
         return super().__iter__() if self._repeated is None else iter(self._repeated)
-
-
-class GroupedSampler(TrainSampler):
-    """The same permutation, in which the rows of a batch are of one group, such as images that all lie or all stand.
-
-    A batch has its place where its last row has it; the last batches of an epoch hold what is left of all groups.
-    `groups` are booleans by row.
-    """
-
-    def __init__(self, rows: Sized, seed: int, batch_size: int, groups: Sequence[bool]) -> None:
-        super().__init__(rows, seed)
-        self.batch_size, self.groups = batch_size, groups
-
-    def _rows(self) -> Iterator[int]:
-        waiting: dict[bool, list[int]] = {False: [], True: []}
-        for row in super()._rows():
-            batch = waiting[bool(self.groups[row])]
-            batch.append(row)
-            if len(batch) == self.batch_size:
-                yield from batch
-                batch.clear()
-        yield from chain.from_iterable(waiting.values())
 
 
 class EvalSampler(DistributedSampler[Any]):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from shvit_pl import files, plots
 from shvit_pl.deploy.benchmark import PEAK_OF, Cell, Group, Measured
-from shvit_pl.deploy.detector_benchmark import BACKBONE, EXPLAINED, PARTS, REST, OpenedDetector
+from shvit_pl.deploy.detector_benchmark import BACKBONE, EXPLAINED, PARTS, REST, BenchmarkedDetector
 from shvit_pl.deploy.measuring import machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs import config, paper_results
@@ -120,7 +120,7 @@ def make_row(measured: Measured, opened: Any) -> Row:
         **{f"images_per_second{suffix}": speed and _significant(speed) for suffix, speed in speeds.items()},
         "ratio": _significant(measured.ratio),
         "peak_memory_mb": None if measured.memory is None else round(measured.memory / 1e6, 2),
-        **(_parts(measured) if isinstance(opened, OpenedDetector) else known(opened, cell.image_size)),
+        **(_parts(measured) if isinstance(opened, BenchmarkedDetector) else known(opened, cell.image_size)),
     }
 
 
@@ -194,7 +194,7 @@ def _number(value: float | None) -> str:
 
 
 def _folded(opened: Any) -> str:
-    return opened.folded if isinstance(opened, OpenedDetector) else _FOLDED[isinstance(opened.model, SHViT)]
+    return opened.folded if isinstance(opened, BenchmarkedDetector) else _FOLDED[isinstance(opened.model, SHViT)]
 
 
 def environment(

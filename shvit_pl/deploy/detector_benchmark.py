@@ -26,6 +26,7 @@ from shvit_pl.display import joined
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.detection import detectors
 from shvit_pl.models.detection.graph import Detector
+from shvit_pl.models.network_names import Kind, find_network
 from shvit_pl.models.weights import NoAverageError
 from shvit_pl.modules.config import DetectionConfig
 from shvit_pl.runs.folder import AVERAGED, Weights
@@ -50,13 +51,13 @@ EXPLAINED = {
 
 
 @dataclass(frozen=True)
-class OpenedDetector:
+class BenchmarkedDetector:
     """A detector to be measured."""
 
     name: str
     model: Any
     """On the CPU, in evaluation mode."""
-    origin: Literal["checkpoint", "config", "torchvision"]
+    origin: Kind | Literal["config", "torchvision"]
     image_size: int
     """The side of its images; of others the shorter one."""
     weights: str
@@ -81,8 +82,8 @@ def all_are_detectors(names: Sequence[str]) -> bool:
     return all(kinds.values())
 
 
-def open_detector(name: str, kind: Weights | None) -> OpenedDetector:
-    """Open a detector by the name of a run, a checkpoint, a config or one of torchvision's; raises `UserError`."""
+def open_detector(name: str, kind: Weights | None) -> BenchmarkedDetector:
+    """Open a detector: a run, a checkpoint, a pushed one, a config or torchvision's; raises `UserError`."""
     if name.startswith(TORCHVISION):
         return _of_torchvision(name)
     if is_named_detector(name):
@@ -93,15 +94,16 @@ def open_detector(name: str, kind: Weights | None) -> OpenedDetector:
         raise UserError(f"--weights {kind}: {error}") from error
     weights, side = "averaged" if opened.averaged else "trained", int(opened.data["min_size"])
     design, config, classes = opened.design.resolved, opened.config, len(opened.class_names)
-    return _ours(name, opened.model, "checkpoint", side, weights, lambda px: detector_cost(design, config, classes, px))
+    origin = find_network(name).kind
+    return _ours(name, opened.model, origin, side, weights, lambda px: detector_cost(design, config, classes, px))
 
 
-def _ours(name: str, model: Any, origin: Any, side: int, weights: str, costs: Any) -> OpenedDetector:
+def _ours(name: str, model: Any, origin: Any, side: int, weights: str, costs: Any) -> BenchmarkedDetector:
     pixels = -(-side // DIVISOR) * DIVISOR
-    return OpenedDetector(name, model, origin, pixels, weights, "BatchNorm and residuals fused by fuse()", costs)
+    return BenchmarkedDetector(name, model, origin, pixels, weights, "BatchNorm and residuals fused by fuse()", costs)
 
 
-def _of_config(name: str) -> OpenedDetector:
+def _of_config(name: str) -> BenchmarkedDetector:
     settings = read_config(find_config(name, flag="models"), flag="models")
     if settings.get("task") != "detection":
         raise UserError(f"{name!r}: no config of detection; to measure a classifier, give its design, such as s1.")
@@ -113,13 +115,13 @@ def _of_config(name: str) -> OpenedDetector:
     return _ours(name, network, "config", side, "fresh", lambda px: detector_cost(design, config, CLASSES, px))
 
 
-def _of_torchvision(name: str) -> OpenedDetector:
+def _of_torchvision(name: str) -> BenchmarkedDetector:
     function = name.removeprefix(TORCHVISION)
     background = 0 if function.startswith("retinanet") else 1
     build: Any = getattr(detection, function)
     model = build(weights=None, weights_backbone=None, num_classes=CLASSES + background).eval()
     model.transform = _Prepared()
-    return OpenedDetector(name, model, "torchvision", ObjectsConfig.min_size, "fresh", "BatchNorm of the backbone")
+    return BenchmarkedDetector(name, model, "torchvision", ObjectsConfig.min_size, "fresh", "BatchNorm of the backbone")
 
 
 class _Prepared(nn.Module):
@@ -132,7 +134,7 @@ class _Prepared(nn.Module):
         return found
 
 
-def mistakes(options: BenchmarkOptions, opened: Mapping[str, OpenedDetector]) -> Iterator[str]:
+def mistakes(options: BenchmarkOptions, opened: Mapping[str, BenchmarkedDetector]) -> Iterator[str]:
     """Yield a message for each flag that a detector can't have."""
     if options.train:
         yield "--train: for networks that classify images; python -m benchmarks.detectors measures a detector's step."

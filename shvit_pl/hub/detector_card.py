@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from shvit_pl.data.objects.reading import DIVISOR
 from shvit_pl.designs.detector import MASKS
+from shvit_pl.designs.paper_results import paper_row
 from shvit_pl.display import counted, joined
 from shvit_pl.hub.pages import base_model, dataset_repo, images_of, setting, training_rows, write_page
 from shvit_pl.hub.target import Target
@@ -48,6 +49,7 @@ def write_detector_card(run: FinishedRun, folder: Path, target: Target, sweep: S
         class_ap=_class_ap(run),
         max_classes=_MAX_CLASSES,
         best_score=run.summary.get(f"best_score{EMA * run.averaged}"),
+        paper=paper_row(run.summary),
     )
 
 

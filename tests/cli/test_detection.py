@@ -66,11 +66,12 @@ def test_a_run_stopped_at_any_step_resumes_exactly(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
-def test_validate_and_the_file_of_predict_agree_with_pycocotools(kind, tmp_path, monkeypatch):
+def test_validate_and_the_file_of_predict_agree_with_pycocotools(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data = formats.coco(tmp_path / "data")
     flags = [*COCO_SET, *(MASKS if kind == "masks" else []), "--trainer.max_epochs=8", "--model.detector.score=0.0"]
     assert fit(*flags, f"--data.path={data}", "--trainer.check_val_every_n_epoch=8") == 0
+    assert "learned from batches of 2 images, which are few: better start from weights" in capsys.readouterr().out
     checkpoint = f"--ckpt_path={tmp_path / 'runs' / 'tiny' / 'version_0'}"
     assert main(["validate", checkpoint]) == 0
     measured = json.loads((tmp_path / "metrics.json").read_text())["metrics"]

@@ -10,7 +10,8 @@ import torch
 from datasets import Dataset, Image
 
 from shvit_pl.data import loaders
-from shvit_pl.data.loaders import Draw, EvalSampler, GroupedSampler, TrainSampler
+from shvit_pl.data.loaders import Draw, EvalSampler, TrainSampler
+from shvit_pl.data.objects.datamodule import GroupedSampler
 from tests.cli.runs import assert_same, fit, stopped, weights
 from tests.data.pictures import open_dataset, ready
 

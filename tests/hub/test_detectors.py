@@ -20,9 +20,11 @@ import shvit_pl
 from shvit_pl.callbacks.summary import PushToHub
 from shvit_pl.cli import main
 from shvit_pl.designs.config import DesignConfig
+from shvit_pl.designs.design import NAMED
 from shvit_pl.designs.detector import DetectorConfig
+from shvit_pl.designs.paper_results import detector_row
 from shvit_pl.errors import UserError
-from shvit_pl.hub import contents
+from shvit_pl.hub import contents, detector_card
 from shvit_pl.models.detection.detectors import build_detector, open_detector
 from shvit_pl.runs.writing import RunTensorBoardLogger
 from tests.conftest import perturb_
@@ -137,6 +139,15 @@ def test_images_of_others_are_not_shown_and_their_dataset_is_linked(own, tmp_pat
     assert card.data.datasets == ["somebody/cups"]
     assert "](https://huggingface.co/datasets/somebody/cups)" in card.text
     assert not [words for words in ("detections.png", "CC BY 4.0") if words in card.text]
+
+
+def test_a_detector_of_the_paper_has_its_row_whose_latency_is_the_backbones(own, tmp_path, no_graph, monkeypatch):
+    card, _ = written(own, tmp_path / "hub")
+    assert "The paper's" not in card.text
+    monkeypatch.setattr(detector_card, "paper_row", lambda _: detector_row(NAMED["s4"], DetectorConfig()))
+    card, _ = written(own, tmp_path / "paper")
+    assert "The paper's Table 5: RetinaNet on SHViT-S4 (data and training differ): AP 0.388;" in card.text
+    assert "9% of this detector's MACs." in card.text
 
 
 def test_masks_have_results_and_no_graph(own, tmp_path, capsys):

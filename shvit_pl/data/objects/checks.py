@@ -228,7 +228,8 @@ def _check_dropped(
     count = sum(len(names) for names in reasons.values())
     if count > LOST_SHARE * total:
         parts = ", ".join(f"{len(names)} {reason} (such as {names[0]})" for reason, names in reasons.items())
-        check = "" if found.box_format else f" Is --data.box_format {form} right? If so, correct or remove them."
+        doubtful = not found.box_format and (NO_SIDE in reasons or OUTSIDE in reasons)
+        check = f" Is --data.box_format {form} right? If so, correct or remove them." if doubtful else ""
         raise UserError(
             f"data.path: {count} of {total} boxes can't be used: {parts}; more than {LOST_SHARE:.0%} stops a run."
             f"{check or ' Correct or remove them.'}"

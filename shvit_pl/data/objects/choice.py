@@ -83,8 +83,13 @@ def _trained_on(chosen: ChosenObjects, config: ObjectsConfig) -> ChosenObjects:
 def _divided(rows: Dataset, fraction: float, seed: int, flag: str) -> tuple[Dataset, Dataset]:
     """Divide rows at random, the first part being `fraction` of them; raises `UserError` for an empty part."""
     first = ceil(fraction * len(rows))
+    if len(rows) < 2:
+        raise UserError(f"{flag} {fraction}: there is only {len(rows)} image to divide. Give more, or a second split.")
     if round(fraction * len(rows)) < 1 or first == len(rows):
-        raise UserError(f"{flag} {fraction}: of {len(rows)} images, one part would be empty; give another.")
+        raise UserError(
+            f"{flag} {fraction}: of {len(rows)} images, one part would be empty; allowed are {1 / len(rows):.3g} to "
+            f"{1 - 1 / len(rows):.3g}."
+        )
     drawn = np.random.default_rng(seed).permutation(len(rows))
     return rows.select(np.sort(drawn[:first])), rows.select(np.sort(drawn[first:]))
 

@@ -38,7 +38,8 @@ def number_classes(
         known: Names of a model's classes.
         where: Names an object for a message.
     """
-    values = [_plain(value) for value in values]
+    by_text = {str(value): value for value in listed or ()}  # some list "1", and write 1
+    values = [by_text.get(str(plain := _plain(value)), plain) for value in values]
     _check_values(values, listed, where)
     used = set(values)
     if listed is None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ _ROBOFLOW = "_annotations.coco.json"
 _ALONE = ("result.json", "labels.json", "annotations.json")  # Label Studio, FiftyOne
 _OTHER_TASKS = ("person_keypoints_", "captions_", "image_info_", "stuff_", "panoptic_")
 _NOT_LISTED = "of an image that is not listed"
+
+
+def is_coco_file(file: Path) -> bool:
+    """Return whether a file is one of COCO's, and not of records."""
+    with suppress(OSError, ValueError):
+        return file.suffix.lower() == ".json" and "annotations" in json.loads(file.read_bytes())
+    return False
 
 
 def find_coco(folder: Path) -> Source | None:
@@ -94,39 +102,43 @@ def _add_categories(found: Found, entries: list[dict[str, Any]], file: Path) -> 
 
 
 def _field(entry: dict[str, Any], name: str, file: Path) -> Any:
-    if entry.get(name) is None:
-        raise UserError(f"data.path: {file} has an entry without {name!r}: {str(entry)[:80]}. Export it anew as COCO.")
+    """Return a number or a text; raises `UserError` for anything else."""
+    if not isinstance(entry.get(name), int | float | str):
+        raise UserError(
+            f"data.path: {file} has an entry whose {name!r} is no number or text: {str(entry)[:80]}. Export it anew as "
+            "COCO."
+        )
     return entry[name]
 
 
 def _read_split(split: str, file: Path, content: dict[str, Any], places: ImagePlaces, found: Found) -> Annotations:
-    objects: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in content["annotations"]:
-        objects[_field(entry, "image_id", file)].append(entry)
+        objects[str(_field(entry, "image_id", file))].append(entry)  # some write "7" in one place, and 7 in another
     year_or_split = file.stem.removeprefix("instances_")
     root = places.folder
     folders = [file.parent] if file.name == _ROBOFLOW else [root / year_or_split, root / "images" / year_or_split]
     folders += [place for place in sorted(root.iterdir()) if SPLITS.get(place.name.lower()) == split]
     folders += [root, root / "images", file.parent]
     annotations = Annotations(split)
-    ids, taken = set[Any](), dict[str, Any]()
+    ids, taken = set[str](), dict[str, Any]()
     for entry in content["images"]:
         image_id, name = _field(entry, "id", file), str(_field(entry, "file_name", file))
         path = places.find(name, folders, split)
-        if image_id in ids or path in taken:
-            what = f"id {image_id}" if image_id in ids else f"file {name!r} (ids {taken[str(path)]} and {image_id})"
+        if str(image_id) in ids or path in taken:
+            what = (
+                f"id {image_id}" if str(image_id) in ids else f"file {name!r} (ids {taken[str(path)]} and {image_id})"
+            )
             raise UserError(f"data.path: two images of {file} have the {what}. Keep one of them.")
-        ids.add(image_id)
+        ids.add(str(image_id))
         if path is None:
             found.missing.append(name)
             continue
         taken[path] = image_id
         annotations.add_image(places.short(path), image_id, size_of(entry), path)
-        for each in objects.get(image_id, ()):
+        for each in objects.get(str(image_id), ()):
             masks = each.get("segmentation")
-            annotations.add(
-                each.get("bbox"), each.get("category_id", -1), each.get("area"), each.get("iscrowd", 0), masks
-            )
+            annotations.add(each.get("bbox"), each.get("category_id"), each.get("area"), each.get("iscrowd", 0), masks)
     strays = [entry for image_id in objects.keys() - ids for entry in objects[image_id]]
     found.lost[_NOT_LISTED] += [f"{file.name}: annotation {entry.get('id')} of {entry['image_id']}" for entry in strays]
     return annotations

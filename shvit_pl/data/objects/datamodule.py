@@ -8,6 +8,8 @@ as uint8. The batch is padded and copied to the device, where it is normalized:
     -> reading.collate -> reading.finish -> step
 """
 
+from collections.abc import Iterator, Sequence, Sized
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -140,7 +142,7 @@ class ObjectsDataModule(DataModule):
         if self.chosen.scenes or not self.config.group_by_aspect_ratio:
             return loaders.TrainSampler(rows, self.seed)
         sizes = rows.select_columns(["width", "height"]).with_format("numpy")[:]
-        return loaders.GroupedSampler(rows, self.seed, self.config.batch_size, sizes["height"] > sizes["width"])
+        return GroupedSampler(rows, self.seed, self.config.batch_size, sizes["height"] > sizes["width"])
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
         with self._set_up_for(stage):
@@ -159,3 +161,25 @@ class ObjectsDataModule(DataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Finish the batch on the device."""
         return reading.finish(batch, self.mean, self.std)
+
+
+class GroupedSampler(loaders.TrainSampler):
+    """The same permutation, in which the rows of a batch are of one group, such as images that all lie or all stand.
+
+    A batch has its place where its last row has it; the last batches of an epoch hold what is left of all groups.
+    `groups` are booleans by row.
+    """
+
+    def __init__(self, rows: Sized, seed: int, batch_size: int, groups: Sequence[bool]) -> None:
+        super().__init__(rows, seed)
+        self.batch_size, self.groups = batch_size, groups
+
+    def _rows(self) -> Iterator[int]:
+        waiting: dict[bool, list[int]] = {False: [], True: []}
+        for row in super()._rows():
+            batch = waiting[bool(self.groups[row])]
+            batch.append(row)
+            if len(batch) == self.batch_size:
+                yield from batch
+                batch.clear()
+        yield from chain.from_iterable(waiting.values())

@@ -26,6 +26,7 @@ class ObjectFields:
         rows = [row for table in tables.values() for row in table]
         there = list(dict.fromkeys(name for row in rows for name in row))
         holding = {name: keys for name in there if (keys := _box_keys(rows, name))}
+        _check_boxes(rows, there, holding)
         column = self.column = _chosen("data.objects_column", config.objects_column, there, list(holding), "boxes")
         if column not in holding:
             raise UserError(
@@ -75,6 +76,22 @@ class ObjectFields:
                     raise UserError(f"data.path: {split} numbers its classes in another way than the other splits.")
                 names = own
         return names or None
+
+
+def _check_boxes(rows: Sequence[Mapping[str, Any]], there: Sequence[str], holding: Mapping[str, Any]) -> None:
+    """Raise `UserError` where there are no boxes, for lack of columns or of entries in them."""
+    if not there:
+        raise UserError(
+            "data.path: there are images alone, and no column of objects. Give annotations as COCO, YOLO, "
+            "metadata.jsonl or parquet."
+        )
+    empty = [name for name in there if all(_is_empty(row.get(name)) for row in rows)]
+    if not holding and empty:
+        raise UserError(f"data.path: no split has a box ({', '.join(empty)}: empty in all rows). Give data with boxes.")
+
+
+def _is_empty(value: Any) -> bool:
+    return all(map(_is_empty, value.values())) if isinstance(value, dict) else value is None or value == []
 
 
 def _chosen(flag: str, given: str | None, there: Sequence[str], meant: Sequence[str], what: str) -> str:

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from shvit_pl.data.folders import table_files
 from shvit_pl.data.objects.annotations import Source
 from shvit_pl.data.objects.checks import judge
-from shvit_pl.data.objects.coco import find_coco
+from shvit_pl.data.objects.coco import find_coco, is_coco_file
 from shvit_pl.data.objects.columns import find_dataset, find_metadata
 from shvit_pl.data.objects.config import SCENES, ObjectsConfig
 from shvit_pl.data.objects.layout import Objects
@@ -65,6 +65,8 @@ def _source(config: ObjectsConfig) -> Source:
             f"data.path {path!r}: no such file or folder. Give {SCENES} (embedded), a folder of {_FORMATS}, or a "
             "dataset of the Hub (USER/NAME)."
         )
+    if location.is_file() and is_coco_file(location):
+        raise UserError(f"data.path {path!r}: a file of annotations. Give the folder that it and its images are in.")
     if location.exists():
         found = [find_yolo(location)]
         if location.is_dir():

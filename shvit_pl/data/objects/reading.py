@@ -21,7 +21,7 @@ from shvit_pl.data.objects import rendering
 from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.scenes import Scenes
 from shvit_pl.data.transforms import Batch, Triple, normalize
-from shvit_pl.randomness import seeded
+from shvit_pl.randomness import generator_of
 
 Item = dict[str, Any]
 DIVISOR = 32  # of the sides of a padded batch, as in the official code
@@ -51,12 +51,12 @@ class ObjectReader:
         except BrokenImage as error:
             return self.placeholder(file, str(error))
         size = (pixels.shape[1], pixels.shape[2])
-        with seeded(*key):
-            side = self._side() if self.train else self.config.min_size
-            flipped = self.train and bool(torch.rand(1) < self.config.flip)
-            pixels = pixels.flip(-1) if flipped else pixels  # before it is enlarged
-            image, scale = resized(pixels, side, self.config.max_size)
-            chosen = self._chosen(objects) if self.train and objects is not None else None
+        draws = generator_of(*key)
+        side = self._side(draws) if self.train else self.config.min_size
+        flipped = self.train and bool(torch.rand(1, generator=draws) < self.config.flip)
+        pixels = pixels.flip(-1) if flipped else pixels  # before it is enlarged
+        image, scale = resized(pixels, side, self.config.max_size)
+        chosen = self._chosen(objects, draws) if self.train and objects is not None else None
         item: Item = {"image": image, "file": file, "broken": "", "counted": True, "size": size}
         item["image_id"] = json.dumps(row["number"]) if self.scenes is not None else row.get("image_id")
         if objects is not None and chosen is None:
@@ -78,18 +78,19 @@ class ObjectReader:
         pixels = decode(row[self.image_column], file, rotate, self.config.intensity_range)
         return pixels, columns_of(row["objects"]) if "objects" in row else None
 
-    def _side(self) -> int:
-        scales = self.config.scales
-        return self.config.min_size if scales is None else scales[int(torch.randint(len(scales), (1,)))]
+    def _side(self, draws: torch.Generator) -> int:
+        if self.config.scales is None:
+            return self.config.min_size
+        return self.config.scales[int(torch.randint(len(self.config.scales), (1,), generator=draws))]
 
-    def _chosen(self, objects: dict[str, Any]) -> Tensor:
+    def _chosen(self, objects: dict[str, Any], draws: torch.Generator) -> Tensor:
         """Return the numbers of the objects to learn, drawn where there are too many."""
         learned = torch.arange(len(objects["labels"]))
         if self.config.crowd == "ignore" and "iscrowd" in objects:
             learned = learned[~objects["iscrowd"]]
         most = self.config.most_objects
         if most is not None and len(learned) > most:
-            learned = learned[torch.randperm(len(learned))[:most].sort().values]
+            learned = learned[torch.randperm(len(learned), generator=draws)[:most].sort().values]
         return learned
 
     def _targets(
@@ -103,8 +104,7 @@ class ObjectReader:
     ) -> dict[str, Tensor]:
         boxes = objects["boxes"] * torch.tensor([*scale, *scale])
         if flipped:
-            left, top, right, bottom = boxes.unbind(1)
-            boxes = torch.stack([image.shape[2] - right, top, image.shape[2] - left, bottom], 1)
+            boxes[:, 0::2] = image.shape[2] - boxes[:, [2, 0]]
         crowds = boxes[objects["iscrowd"]] if "iscrowd" in objects and self.config.crowd == "ignore" else boxes[:0]
         targets = {"boxes": boxes[chosen], "labels": objects["labels"][chosen], "crowds": crowds}
         if self.with_masks:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -30,18 +31,26 @@ def drawn(objects: dict[str, Any], chosen: Tensor, size: Size, new: Size, flippe
             pixels = _nearest(torch.from_numpy(stored)[None], new)[0].numpy()
             mask[:] = pixels[:, ::-1] if flipped else pixels
         else:
-            mask[:] = np.asarray(_of_rings(objects["polygons"][index], size, new, flipped))
+            _draw(mask, objects["polygons"][index], size, flipped)
     return torch.from_numpy(masks)
 
 
-def _of_rings(rings: list[list[float]], size: Size, new: Size, flipped: bool) -> Image.Image:
-    image = Image.new("L", (new[1], new[0]))
+def _draw(mask: NDArray[np.uint8], rings: list[list[float]], size: Size, flipped: bool) -> None:
+    """Draw rings of an image of `size` into a mask, as far as they reach."""
+    height, width = mask.shape
+    scaled = [np.asarray(ring).reshape(-1, 2) * (width / size[1], height / size[0]) for ring in rings]
+    for points in scaled:
+        points[:, 0] = width - points[:, 0] if flipped else points[:, 0]
+        points -= 0.5  # a pixel's place is its center
+    every = np.concatenate(scaled)
+    left, top = every.min(0).astype(int).clip(0)  # whole pixels
+    right, bottom = every.max(0).astype(int) + 1
+    part = mask[top:bottom, left:right]
+    image = Image.new("L", part.shape[::-1])
     canvas = ImageDraw.Draw(image)
-    for ring in rings:
-        x, y = (np.asarray(ring).reshape(-1, 2) * (new[1] / size[1], new[0] / size[0])).T
-        x = new[1] - x if flipped else x
-        canvas.polygon(np.stack([x - 0.5, y - 0.5], axis=1).ravel().tolist(), fill=1)  # a pixel's place is its center
-    return image
+    for points in scaled:
+        canvas.polygon((points - (left, top)).ravel().tolist(), fill=1)
+    part[:] = np.asarray(image)
 
 
 def encoded(objects: dict[str, Any], size: Size) -> list[Rle]:

@@ -136,7 +136,9 @@ def _read(images: _Set) -> Found:
     total = sum(len(split.names) for split in found.splits.values())
     if not labeled:
         example = next((_label_file(path) for paths in images.images.values() for path in paths), "labels/1.txt")
-        raise UserError(f"data.path: no image of {images.file} has a file of labels, such as {example}.")
+        raise UserError(
+            f"data.path: no image of {images.file} has a file of labels, such as {example}. Put them there."
+        )
     left_out = {"that data.yaml names and is not there": images.absent}
     found.files = account(total, left_out) + f"; {total - labeled} without a file of labels are background"
     return found

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 from shvit_pl.data.objects.config import ObjectsConfig
+from shvit_pl.data.objects.datamodule import ObjectsDataModule
 from shvit_pl.data.objects.opening import open_objects
 from tests.data.objects import formats
 from tests.data.objects.formats import Scene, Thing, coco_json, one_by_one
@@ -89,6 +91,10 @@ REPAIRED = {
     "18 runs": (
         with_annotation(segmentation={"size": [64, 64], "counts": [10, 5, 64 * 64 - 15]}, iscrowd=1),
         {"boxes": 180, "crowds": 1},
+    ),
+    "numbers of images and classes as text": (
+        with_all(lambda entry: {name: str(entry[name]) for name in ("image_id", "category_id")}),
+        {"images": 3, "boxes": 180},
     ),
     "text for numbers": (with_annotation(iscrowd="0", area="12", category_id=1.0), {"boxes": 180, "crowds": 0}),
     "a stray": (
@@ -282,6 +288,10 @@ def corners(path):
         file.write_text(json.dumps(content))
 
 
+def empty_columns(folder):
+    return formats.parquet(folder, {"train": [Scene("0.png", [])], "validation": [Scene("1.png", [])]})
+
+
 REFUSED = {
     "1 corners as sizes": (plain, {"box_format": "xyxy"}, "boxes can't be used: ... Is --data.box_format xyxy right?"),
     "2 many": (
@@ -325,6 +335,7 @@ REFUSED = {
         "data.path: two classes are called 'ant' (1, 11, 21). Rename one.",
     ),
     "11 no box": (with_all(annotations=lambda _: []), {}, "data.path: no split has a box."),
+    "11 empty columns": (empty_columns, {}, "data.path: no split has a box (objects: empty in all rows)."),
     "12 text and numbers": (
         lambda folder: formats.metadata(folder, many(), mixed),
         {},
@@ -334,6 +345,11 @@ REFUSED = {
         then(plain, lambda path: (path / "train2017" / "0.png").unlink()),
         {},
         "data.path: 1 of 3 images are not there (0.png), and more than 1% stops a run.",
+    ),
+    "14 of images that are not listed": (
+        with_all(lambda entry: {"image_id": 99} if entry["id"] % 2 else {}),
+        {},
+        "90 of 180 boxes can't be used: 90 of an image that is not listed ... stops a run. Correct or remove them.",
     ),
     "14 in another split": (
         then(
@@ -410,6 +426,13 @@ def test_what_can_not_be_mended_is_refused(case, tmp_path):
 
 # ---- formats
 
+
+def images_and_table(folder):
+    formats.picture(folder / "0.png", Scene("0.png", []))
+    (folder / "boxes.csv").write_text("image_path,xmin,ymin,xmax,ymax,label\n0.png,1,2,9,9,ant\n")
+    return folder
+
+
 MISTAKES = {
     "no annotations": (lambda folder: folder, "data.path ... no annotations in the folder. Give one of COCO"),
     "no JSON": (
@@ -419,6 +442,22 @@ MISTAKES = {
     "not COCO": (
         then(plain, lambda path: (path / "annotations" / "instances_val2017.json").write_text("[]")),
         "has no list of 'images', as COCO's files have",
+    ),
+    "a file of annotations": (
+        lambda folder: plain(folder) / "annotations" / "instances_val2017.json",
+        "instances_val2017.json': a file of annotations. Give the folder that it and its images are in.",
+    ),
+    "images with a table": (
+        images_and_table,
+        "data.path: there are images alone, and no column of objects.",
+    ),
+    "a list for a number": (
+        with_all(images=lambda images: [{**image, "id": [1]} for image in images]),
+        "has an entry whose 'id' is no number or text: {'id': [1], 'file_name'",
+    ),
+    "yolo, no labels": (
+        then(formats.yolo, lambda path: shutil.rmtree(path / "labels")),
+        "data.yaml has a file of labels, such as ... 0.txt. Put them there.",
     ),
     "two formats": (
         lambda folder: formats.yolo(formats.coco(folder)),
@@ -489,3 +528,13 @@ def test_a_column_or_field_that_is_ambiguous_or_not_there_is_named(tmp_path):
     ):
         with refused(words):
             opened(path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [(1, "there is only 1 image to divide."), (3, "of 3 images, one part would be empty; allowed are 0.333 to 0.667.")],
+)
+def test_images_that_are_too_few_to_divide_are_refused(images, words, tmp_path):
+    path = formats.coco(tmp_path, {"train": [Scene(f"{n}.png", [Thing((2, 2, 9, 9))]) for n in range(images)]})
+    with refused(f"data.validation_fraction 0.9: {words}"):
+        ObjectsDataModule(path=str(path), validation_fraction=0.9, batch_size=1).setup("fit")

@@ -135,6 +135,12 @@ def test_rows_without_objects_are_background_or_left_out(tmp_path):
     assert opened(tmp_path / "filtered", keep_empty=False).rows("train") == 2
 
 
+def test_objects_of_each_class_are_counted_also_where_there_are_none_to_train_on(tmp_path):  # 21
+    train = [Scene("0.png", [Thing((8, 4, 24, 20), 0), Thing((40, 8, 64, 32), 2), Thing((1, 1, 9, 9), 2)])]
+    data = opened(tmp_path, {**formats.SCENES, "train": train})  # a bee in the validation alone
+    assert (data.class_names, data.per_class()) == (list(formats.NAMES), [1, 0, 2])
+
+
 def test_a_broken_image_leaves_with_its_boxes(tmp_path):
     data = opened(tmp_path)
     (tmp_path / "train2017" / "0.png").write_bytes(b"no image")

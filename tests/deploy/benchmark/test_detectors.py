@@ -13,6 +13,7 @@ from shvit_pl.deploy.benchmark import WHOLE, Cell
 from shvit_pl.deploy.detector_benchmark import BACKBONE, CANDIDATES, REST, DetectorBuilder, open_detector
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.detector import DetectorConfig, detector_cost
+from tests.docs.pages import ROOT
 from tests.refusals import refusal
 
 CPU = torch.device("cpu")
@@ -71,6 +72,15 @@ def test_a_row_has_the_times_and_costs_of_the_parts(config, capsys):
     facts = json.loads(Path("benchmark/environment.json").read_text())
     assert facts["models"][config]["origin"] == "config"
     assert {"backbone_ms", "rest_ms", "NMS"} <= facts["explained"].keys()
+
+
+def test_the_page_says_the_shares_that_the_costs_have():
+    text = " ".join((ROOT / "docs" / "detection.md").read_text().split())
+    s1, s4 = (detector_cost(resolve_design(name), DetectorConfig(), 80, 512) for name in ("s1", "s4"))
+    whole, backbone = sum(part.macs for part in s4.values()) / 1e9, s4["backbone"].macs / 1e9
+    assert f"Of the {whole:.1f} GMACs of its own RetinaNet the backbone has {backbone:.1f}" in text
+    assert f"at most {whole / (whole - 2 / 3 * backbone):.1f} times as fast by MACs" in text
+    assert f"the head has {s1['head'].macs / sum(part.macs for part in s1.values()):.0%}".replace("%", " %") in text
 
 
 @pytest.mark.slow
