@@ -191,7 +191,6 @@ def test_what_it_is_not_for_is_one_message(own, tmp_path, no_graph, capsys):
     for command, folder, message in (
         ("predict --data.path=. --model.init_from=", "backbone", "a backbone without a classifier"),
         ("predict --data.path=. --ckpt_path=", "detector", "weights only: --model.init_from"),
-        ("benchmark ", "detector", "a detector, and this takes networks that classify images"),
     ):
         assert message in refusal(capsys, *f"{command}{tmp_path / folder}".split())
 
