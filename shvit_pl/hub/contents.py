@@ -103,7 +103,7 @@ def _save_detector(run: FinishedRun, folder: Path) -> None:
     if opened.config.name in MASKS:
         return
     try:
-        check_extra(GRAPH, "onnx")
+        check_extra("it", "onnx")
         options = ExportOptions(network=str(run.checkpoint), format="onnx", output=str(folder / GRAPH))
         say(f"{GRAPH}: {write_graph(opened, options)['difference']}")
     except UserError as error:
