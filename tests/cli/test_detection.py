@@ -196,20 +196,10 @@ def test_the_help_of_a_task_shows_its_flags_alone(capsys):
     assert "--data.augment" not in printed
 
 
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (["benchmark"], "a network for detection, and this takes those that classify images"),
-    ],
-    ids=lambda value: value[0],
-)
-def test_what_takes_classifiers_alone_refuses_a_detector_in_a_line(
-    command, message, run, tmp_path, monkeypatch, capsys
-):
+def test_what_takes_classifiers_alone_refuses_a_detector_in_a_line(run, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name, *flags = command
-    assert main([name, str(run), *flags]) == 2
-    assert message in capsys.readouterr().err
+    assert main(["analyze", "heads", str(run)]) == 2
+    assert "a network for detection, and this takes those that classify images" in line()
     assert list(tmp_path.iterdir()) == []
 
 

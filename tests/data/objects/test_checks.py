@@ -490,7 +490,7 @@ MISTAKES = {
     ),
     "yolo, a class too many": (
         then(formats.yolo, lambda path: (path / "labels" / "train" / "0.txt").write_text("3 .5 .5 .1 .1\n")),
-        "data.path: classes that are not listed: 3 (such as train image 0, image_id 0 (images/train/0.png), object 0)",
+        "data.path: classes that are not listed: 3 (such as train image 0, image_id 'images/train/0.png', object 0)",
     ),
     "a line that is no JSON": (
         then(formats.metadata, lambda path: (path / "train" / "metadata.jsonl").write_text("{}\n{\n")),

@@ -14,6 +14,7 @@ from shvit_pl.data.objects.reading import collate, finish, resized
 from shvit_pl.data.objects.scenes import Scenes
 from tests.data.objects import formats
 from tests.data.objects.formats import Scene, Thing
+from tests.refusals import refused
 
 CONFIG = ObjectsConfig(min_size=64, max_size=128, flip=0.0, batch_size=1)
 CROWDED = [Scene("0.png", [Thing((8, 4, 24, 20), 0), Thing((40, 8, 64, 32), 2, crowd=1), Thing((0, 0, 8, 8), 1)])]
@@ -63,6 +64,7 @@ def test_of_many_objects_some_are_drawn_anew_each_time(tmp_path):
     drawn = [item(data, key=(0, 0, position))["objects"] for position in range(8)]
     assert {len(each["boxes"]) for each in drawn} == {len(each["masks"]) for each in drawn} == {5}
     assert len({tuple(each["boxes"][:, 0].tolist()) for each in drawn}) > 1
+    assert {len(each["crowds"]) for each in drawn} == {7}  # the others are no background
     again = item(data, key=(0, 0, 3))["objects"]["boxes"]
     assert torch.equal(again, drawn[3]["boxes"])
 
@@ -128,6 +130,13 @@ def test_batches_lie_or_stand_and_resume_with_workers(tmp_path):
     plain = [ids for ids, *_ in batches(group_by_aspect_ratio=False)]
     assert plain != [ids for ids, *_ in whole]
     assert {each for ids in plain for each in ids} == {each for ids, *_ in whole for each in ids}
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_split_without_objects_is_refused_before_the_run(split, tmp_path):
+    empty = [Scene("8.png", []), Scene("9.png", [])]
+    with refused(f"none of the 2 {'training' if split == 'train' else split} images has an object"):
+        opened(tmp_path, {**formats.SCENES, split: empty})
 
 
 def test_rows_without_objects_are_background_or_left_out(tmp_path):
