@@ -11,6 +11,7 @@ from shvit_pl.data.transforms import Batch
 from shvit_pl.designs.cost import Cost
 from shvit_pl.designs.detector import MASKS, detector_cost
 from shvit_pl.designs.paper_results import detector_row
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import weights
 from shvit_pl.models.detection.detectors import build_detector, class_numbers
@@ -163,7 +164,7 @@ class DetectionModule(base.TrainedModule):
             "design": f"{design['name']}: patch {design['patch_size']}, {self.design.stages} stages, "
             f"{', '.join(design['mixers'])}",
             "detector": f"{detector.name}: strides {' '.join(map(str, detector.levels))}, {detector.anchors} anchors "
-            f"at each position, {detector.width} wide, {detector.convs} convolutions{norm}",
+            f"at each position, {detector.width} wide, {counted(detector.convs, 'convolution')}{norm}",
             "cost": f"{'; '.join(costs)}, at {facts['dataset']['image_size']} px square",
             "BatchNorm": f"statistics {statistics} (model.freeze_bn {str(self.config.freeze_bn).lower()})",
             **({"the paper": f"{paper.source}: {paper.words}; {paper.conditions}"} if paper else {}),

@@ -18,7 +18,7 @@ def line(capsys):
     def read():
         printed = capsys.readouterr()
         assert printed.err.count("\n") == 1, printed.err
-        assert re.match(r"shvit-pl( [\w-]+)?: error: ", printed.err)
+        assert re.match(r"shvit-pl( [\w-]+)*: error: ", printed.err)
         assert len(printed.err) < LONGEST
         assert "epoch " not in printed.out
         return printed.err

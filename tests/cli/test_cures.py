@@ -497,6 +497,17 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
         "tests/data/objects/test_checks.py::test_what_can_not_be_mended_is_refused",
     ),
     "of the objects are crowds": "tests/data/objects/test_checks.py::test_many_crowds_are_warned_of_and_can_be_objects",
+    **dict.fromkeys(
+        ("with NMS, one image at a time; leave it out", "it has no NMS; give --dense"),
+        "tests/cli/test_detection.py::test_what_a_detector_can_not_be_exported_as_is_one_line",
+    ),
+    **dict.fromkeys(
+        ("or by --runtime onnx; leave it out", "a graph with NMS takes one image at a time; give"),
+        "tests/deploy/benchmark/test_detectors.py::test_what_no_detector_has_is_refused",
+    ),
+    "also with --task detection": "tests/hub/test_detectors.py::test_what_it_is_not_for_is_one_message",
+    "that run is of {}; give --task": "tests/cli/test_detection.py::"
+    "test_to_go_on_with_the_last_run_needs_the_task_or_a_config",
     "the run saw the commit": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
 }
