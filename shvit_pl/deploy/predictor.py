@@ -14,7 +14,7 @@ from shvit_pl.data.decoding import decode
 from shvit_pl.data.objects.reading import collate, finish, resized
 from shvit_pl.errors import UserError
 from shvit_pl.models.detection.detectors import OpenedDetector, open_detector
-from shvit_pl.modules.detection import in_original
+from shvit_pl.data.objects.rendering import in_original
 
 Picture = str | Path | Image.Image | Tensor
 

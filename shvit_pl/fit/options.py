@@ -261,7 +261,8 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
         yield f"trainer.min_epochs {trainer.min_epochs}: {of} is {most}; leave it out."
     yield from _callback_mistakes(trainer)
     if trainer.overfit_batches:
-        instead = "to overfit a few images, give --data.train_fraction 0.02 --data.augment none"
+        plain = " --data.augment none" if "augment" in config.data else ""
+        instead = f"to overfit a few images, give --data.train_fraction 0.02{plain}"
         yield f"trainer.overfit_batches {trainer.overfit_batches}: not available; {instead}."
     if trainer.barebones:
         instead = "--trainer.logger false --trainer.enable_checkpointing false"

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from shvit_pl.data.objects import rendering
 from shvit_pl.data.transforms import Batch
@@ -22,7 +21,6 @@ from shvit_pl.modules.config import DetectionConfig
 from shvit_pl.runs.folder import EMA
 
 _LEAST, _GOOD = 2, 8  # images of a batch, for BatchNorm
-_INK = 0.5  # least probability of a mask's pixels
 _LOGGED = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100")
 
 
@@ -245,7 +243,7 @@ class DetectionModule(base.TrainedModule):
     def _found(self, network: Any, batch: Batch) -> list[dict[str, Any]]:
         """Return what a network finds, in pixels of the original images."""
         found = network(self._prepared(batch["image"]), batch["sizes"])
-        return [in_original(*each) for each in zip(found, batch["sizes"], batch["size"], strict=True)]
+        return [rendering.in_original(*each) for each in zip(found, batch["sizes"], batch["size"], strict=True)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the dataset's own numbers of the classes, and the scores of the best F1."""
@@ -261,17 +259,3 @@ class DetectionModule(base.TrainedModule):
 def _part(name: str) -> str:
     """Return one form of torchvision's names of losses: `classification` and `loss_mask` become `loss_...`."""
     return f"loss_{name.removeprefix('loss_')}"
-
-
-def in_original(found: dict[str, Tensor], resized: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
-    """Return detections in pixels of the original image, on the CPU, with masks as runs."""
-    moved = {
-        name: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
-        for name, value in found.items()
-    }
-    factors = moved["boxes"].new_tensor([size[1] / resized[1], size[0] / resized[0]] * 2)
-    moved["boxes"] = moved["boxes"] * factors
-    if "masks" not in moved:
-        return moved
-    pasted = paste_masks_in_image(moved.pop("masks"), moved["boxes"], size) if min(size) else []
-    return {**moved, "rles": [rendering.encode(mask[0] >= _INK) for mask in pasted]}

@@ -1,4 +1,4 @@
-"""Masks as polygons or COCO's runs (RLE): drawn at the size of a resized image, or encoded at the image's own."""
+"""Objects in pixels: masks drawn at the size of a resized image or encoded as COCO's runs (RLE), and detections."""
 
 from typing import Any
 
@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from shvit_pl.data.objects.masks import run_library
 
 Size = tuple[int, int]  # height, width
 Rle = dict[str, Any]  # `size` [height, width] and `counts`, a text
+_LEAST_PROBABILITY = 0.5  # of a pixel that belongs to a mask that is found
 
 
 def drawn(objects: dict[str, Any], chosen: Tensor, size: Size, new: Size, flipped: bool = False) -> Tensor:
@@ -83,3 +85,17 @@ def _nearest(masks: Tensor, new: Size) -> Tensor:
     if tuple(masks.shape[1:]) == tuple(new):
         return masks
     return interpolate(masks[None], new, mode="nearest-exact")[0] if len(masks) else masks.new_zeros(0, *new)
+
+
+def in_original(found: dict[str, Tensor], resized: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
+    """Return detections in pixels of the original image, on the CPU, with masks as runs."""
+    moved = {
+        name: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
+        for name, value in found.items()
+    }
+    factors = moved["boxes"].new_tensor([size[1] / resized[1], size[0] / resized[0]] * 2)
+    moved["boxes"] = moved["boxes"] * factors
+    if "masks" not in moved:
+        return moved
+    pasted = paste_masks_in_image(moved.pop("masks"), moved["boxes"], size) if min(size) else []
+    return {**moved, "rles": [encode(mask[0] >= _LEAST_PROBABILITY) for mask in pasted]}
