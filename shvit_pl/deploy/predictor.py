@@ -12,9 +12,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from shvit_pl.data.decoding import decode
 from shvit_pl.data.objects.reading import collate, finish, resized
+from shvit_pl.data.objects.rendering import in_original
 from shvit_pl.errors import UserError
 from shvit_pl.models.detection.detectors import OpenedDetector, open_detector
-from shvit_pl.data.objects.rendering import in_original
 
 Picture = str | Path | Image.Image | Tensor
 
