@@ -17,7 +17,9 @@ from shvit_pl.fit.options import read_flags
         ("data.path", "run", "classification"),
     ],
 )
-def test_a_value_may_stand_behind_a_space(flag, value, task, equals, monkeypatch):
-    monkeypatch.setattr(tasks, "_task_of", lambda path: "detection" if path.name == "run" else None)
+def test_a_value_may_stand_behind_a_space(flag, value, task, equals, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(tasks, "_task_of", lambda name: "detection" if name == "run" else None)
     given = [f"--{flag}={value}"] if equals else [f"--{flag}", value]
     assert tasks.find_task("validate", read_flags(["--run_name=x", *given, "--seed_everything=1"])).name == task

@@ -15,6 +15,7 @@ from tests.sweep.small import assert_refused, fit_check
 
 NAMES = sorted(path.stem for path in (shipped_configs() / "sweeps").glob("*.yaml"))
 TEACHER_SWEEP = "distillation"  # by a teacher that has to be trained before
+DETECTION = "detection_macro"
 RECIPE = "recipes/imagenet_300e.yaml"
 PAPER = {
     "macro_paper": ["Fig. 2: (a)", "Fig. 2: (b)", "Fig. 2: (b')", "Fig. 2: (b'')"],
@@ -37,8 +38,8 @@ def read(name, *layers):
 
 def opened(name, *flags):
     """The cells of a shipped sweep, opened on the embedded digits."""
-    fit = fit_check()
     file, base = read(name)
+    fit = fit_check(base)
     assert not [*flag_mistakes(file, flags, fit)]
     return define(file, [*base, *flags], fit), open_cells(file, [*base, *flags], fit)
 
@@ -47,7 +48,7 @@ def settings_by_row(name, *layers, flags=()):
     """The settings of `fit` for each cell, or for each example of a search."""
     file, base = read(name, *layers)
     rows = examples(file.search["space"]) if file.search else file.cells.values()
-    return [fit_check().settings([*base, *flags, *as_flags(row)]) for row in rows]
+    return [fit_check(base).settings([*base, *flags, *as_flags(row)]) for row in rows]
 
 
 def design(settings):
@@ -69,7 +70,7 @@ def test_a_sweep_begins_with_its_command_and_names_configs_that_exist(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name != TEACHER_SWEEP])
 def test_every_cell_opens_on_the_embedded_digits_and_a_micro_ablation_for_any_design(name):
     definition, cells = opened(name)
-    assert definition.settings["data.path"] == "digits"
+    assert definition.settings["data.path"] == ("digit_scenes" if name == DETECTION else "digits")
     assert len(cells) >= 3
     assert all(cell.planned.params > 0 and cell.planned.trained > 0 for cell in cells)
     assert set(definition.objectives) <= {*cells[0].planned.metrics, "params", "macs"}
@@ -100,7 +101,14 @@ def test_one_row_has_no_teacher_and_the_others_have_the_chosen_one():
         assert rows[2]["model.distill.tau"] == 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_fit_accepts_every_detector_with_the_recipe_of_coco():
+    rows = settings_by_row(DETECTION, "recipes/coco_1x.yaml")
+    assert len(rows) == 4
+    assert {(row["data.min_size"], row["trainer.max_epochs"]) for row in rows} == {(800, 12)}
+    assert {row["model.detector.name"] for row in rows} == {"retinanet"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != DETECTION])
 def test_fit_accepts_every_row_with_the_imagenet_recipe_and_the_papers_are_among_them(name):
     rows = settings_by_row(name, RECIPE)
     assert len(rows) >= 3
