@@ -116,7 +116,10 @@ def save_torch_export(
 ) -> None:
     """Write a `.pt2` file, the metadata as JSON in its extra file; the other arguments are those of `exported`."""
     extra = {_EXTRA_FILE: json.dumps(dict(metadata or {}))}
-    torch.export.save(exported(model, example, dynamic), path, extra_files=extra)
+    program = exported(model, example, dynamic)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # which has paths of this machine
+    torch.export.save(program, path, extra_files=extra)
 
 
 def exported(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram:
