@@ -64,7 +64,8 @@ def judge(found: Found, config: ObjectsConfig, known: Sequence[str]) -> Judged:
     corners, clipped, dropped = _repair(to_corners(numbers, sizes, form), sizes, readable)
     has_masks = _judge_masks(masks, readable, dropped, where, notes)
     kept = readable & ~np.logical_or.reduce(list(dropped.values()))
-    _check_dropped(found, dropped, int(readable.sum()), where, form)
+    reasons = _dropped(found, dropped, where)
+    _check_dropped(found, reasons, int(readable.sum()), form)
     values = [value for split in splits for value in split.categories]
     classes = number_classes(values, found.categories, known, where)
     crowds = np.array([crowd for split in splits for crowd in split.crowds], bool)
@@ -79,7 +80,7 @@ def judge(found: Found, config: ObjectsConfig, known: Sequence[str]) -> Judged:
         has_masks=has_masks,
         turned=turned,
     )
-    _describe(judged, found, dropped, clipped & kept, where, f"{form} ({evidence})" if evidence else form)
+    _describe(judged, found, reasons, clipped & kept, f"{form} ({evidence})" if evidence else form)
     judged.notes += notes
     judged.warnings += count_shared(found.splits)
     if crowds[kept].mean() > _MANY_CROWDS and config.crowd == "ignore":
@@ -220,10 +221,7 @@ def _names(marks: Marks, where: Callable[[int], str]) -> list[str]:
     return [where(index) for index in places[:3]] + [""] * len(places[3:])
 
 
-def _check_dropped(
-    found: Found, dropped: dict[str, Marks], total: int, where: Callable[[int], str], form: BoxFormat
-) -> None:
-    reasons = _dropped(found, dropped, where)
+def _check_dropped(found: Found, reasons: dict[str, list[str]], total: int, form: BoxFormat) -> None:
     total += sum(len(names) for names in found.lost.values())
     count = sum(len(names) for names in reasons.values())
     if count > LOST_SHARE * total:
@@ -244,17 +242,9 @@ def _areas(given: NDArray[np.float64], masks: Masks | None, corners: NDArray[np.
         return np.where(np.isfinite(given) & (given > 0), given, other)
 
 
-def _describe(
-    judged: Judged,
-    found: Found,
-    dropped: dict[str, Marks],
-    clipped: Marks,
-    where: Callable[[int], str],
-    form: str,
-) -> None:
+def _describe(judged: Judged, found: Found, reasons: dict[str, list[str]], clipped: Marks, form: str) -> None:
     """Write counts and notes."""
     splits, kept = found.splits.values(), judged.kept
-    reasons = _dropped(found, dropped, where)
     images = sum(len(split.names) for split in splits)
     filled = sum(
         len(np.unique(np.array(split.rows, int)[kept[start : start + len(split.rows)]]))

@@ -26,8 +26,7 @@ class DenseDetector(nn.Module):
         images = torch.zeros(1, 3, *size)
         with torch.no_grad():
             maps = list(model.backbone(images).values())
-        number = model.anchor_generator.num_anchors_per_location()[0]
-        self.counts = [number * each.shape[-2] * each.shape[-1] for each in maps]
+        self.counts = model.counts(maps)
         (anchors,) = model.anchor_generator(ImageList(images, [size]), maps)
         self.register_buffer("anchors", anchors)
 

@@ -63,6 +63,11 @@ class RetinaNet(detection.RetinaNet):
         losses: dict[str, Tensor] = self.head.compute_loss(targets, head_outputs, anchors, matches)
         return losses
 
+    def counts(self, maps: Sequence[Tensor]) -> list[int]:
+        """Return the number of anchors of each map."""
+        number: int = self.anchor_generator.num_anchors_per_location()[0]
+        return [number * each.shape[-2] * each.shape[-1] for each in maps]
+
     def forward(self, images: Tensor, sizes: Sizes, targets: list[Objects] | None = None) -> Any:
         """Map normalized images `(B, 3, H, W)`, padded from their `sizes`, to losses by name, or to `Objects` of each.
 
@@ -73,8 +78,7 @@ class RetinaNet(detection.RetinaNet):
         anchors = self.anchor_generator(ImageList(images, list(sizes)), maps)
         if targets is not None:
             return self.compute_loss(targets, outputs, anchors)
-        number = self.anchor_generator.num_anchors_per_location()[0]
-        counts = [number * each.shape[-2] * each.shape[-1] for each in maps]
+        counts = self.counts(maps)
         levels = {name: list(output.split(counts, dim=1)) for name, output in outputs.items()}
         return self.postprocess_detections(levels, [list(each.split(counts)) for each in anchors], list(sizes))
 
