@@ -161,7 +161,7 @@ class MetricsWriter(L.Callback):
             "count": count,
             "files": data.chosen.files or None,
         }
-        content = {**self.facts, "data": used, "metrics": metrics}
+        content = {**self.facts, "data": used, "metrics": metrics, **pl_module.findings()}
         try:
             with replacing(self.path) as partial:
                 partial.write_text(json.dumps(content, indent=2) + "\n")

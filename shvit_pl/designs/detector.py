@@ -79,7 +79,7 @@ class DetectorConfig:
         if self.norm == "group" and self.width % CHANNELS:
             yield f"model.detector.width {self.width}: with norm group, allowed are multiples of {CHANNELS}."
         if self.box_loss != "l1" and self.name != "retinanet":
-            yield f"model.detector.box_loss {self.box_loss}: {self.name} has l1; leave it out, or give name retinanet."
+            yield f"model.detector.box_loss {self.box_loss}: for retinanet; {self.name} has smooth L1. Leave it out."
         if self.regions != 512 and self.name != "mask_rcnn":
             yield f"model.detector.regions {self.regions}: {self.name} has none; leave it out, or give name mask_rcnn."
         if not self.anchor_ratios or min(self.anchor_ratios) <= 0:

@@ -48,7 +48,7 @@ class FitOptions:
     """The file of results, not a folder (default: predictions.csv of predict, metrics.json of validate and test)."""
     strict: bool = False
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
-    monitor: Monitor | DetectionMonitor = "val/acc1"
+    monitor: Monitor = "val/acc1"
     """Metric that selects best.ckpt."""
     checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
@@ -93,7 +93,7 @@ class DetectionOptions(FitOptions):
     """The run."""
 
     task: TaskName = "detection"
-    monitor: DetectionMonitor = "val/map"
+    monitor: DetectionMonitor = "val/map"  # type: ignore[assignment]
     output: str | None = None
     """The file of results, not a folder (default: predictions.json of predict, metrics.json of validate and test)."""
     draw: str | None = None

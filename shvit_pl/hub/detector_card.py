@@ -145,7 +145,7 @@ def _recipe(run: FinishedRun) -> dict[str, str]:
         "detector": joined(
             f"{_NAMES[detector['name']]}, {detector['width']} wide, {counted(detector['convs'], 'convolution')}",
             "GroupNorm" if detector["norm"] == "group" else "",
-            f"{detector['box_loss']} loss of boxes",
+            f"{'smooth L1' if detector['name'] in MASKS else detector['box_loss']} loss of boxes",
         ),
         "BatchNorm": f"statistics {'kept as they were' if frozen else 'learned'}",
         **training_rows(run),

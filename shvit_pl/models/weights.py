@@ -172,6 +172,10 @@ def load_state(model: shvit.SHViT, state: dict[str, Tensor], source: str | Path)
 
 def _fitting_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
     """Return the tensors of the backbone; raises `UserError` unless they are exactly those of the model."""
+    if any(key.startswith("backbone.net.") for key in state):
+        raise UserError(
+            f"{str(source)!r}: a detector's weights. Give its backbone alone, as shvit-pl push --backbone writes it."
+        )
     theirs = _backbone(state)
     if problems := misfits(_backbone(own), theirs):
         raise UserError(

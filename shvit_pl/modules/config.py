@@ -71,6 +71,19 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class DetectionOptimConfig(OptimConfig):
+    """Optimizer and schedule of a detector; the rate and the decay are the official ones."""
+
+    lr: Positive = 1e-4
+    """Peak learning rate at a global batch of reference_batch; scaled linearly with the global batch."""
+    reference_batch: FromOne = 16
+    """The global batch that lr is stated for."""
+    weight_decay: NonNegative | Literal["auto"] = 0.05
+    """Not applied to biases, normalization and other one-dimensional parameters; auto takes the paper's of the design
+    (S1 0.025, S2 0.032, S3 0.035, S4 0.03)."""
+
+
+@dataclass(frozen=True)
 class MixConfig:
     """Mixup and CutMix by timm; the paper's recipe has mixup 0.8 and cutmix 1.0."""
 
@@ -232,6 +245,7 @@ class ClassificationConfig(TrainingConfig):
 class DetectionConfig(TrainingConfig):
     """Model and training recipe."""
 
+    optim: DetectionOptimConfig = field(default_factory=DetectionOptimConfig)
     freeze_bn: bool | Literal["auto"] = "auto"
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     """The detector on the network."""

@@ -52,6 +52,21 @@ def test_a_run_leaves_what_is_known_of_it(run):
     assert "train/loss_bbox_regression" in (run / "metrics.csv").read_text().splitlines()[0]
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("retinanet_tiny", {"val/map": 0.6, "val/map_50": 0.82}),
+        ("mask_rcnn_tiny", {"val/map": 0.58, "val/mask_map": 0.4}),
+    ],
+)
+def test_a_small_detector_finds_the_digits(name, least, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fit(f"--config=detection/{name}.yaml") == 0
+    found = read_summary(tmp_path / "runs" / "tiny" / "version_0")["metrics"]
+    assert {metric: found[metric] for metric, value in least.items() if found[metric] < value} == {}
+
+
 def test_a_run_stopped_at_any_step_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = [*SCENES, "--model.ema.decay=0.5", "--data.flip=0.5", "--data.scales=[96, 128]", "--data.num_workers=1"]
@@ -141,6 +156,12 @@ def test_a_backbone_and_a_detector_with_other_classes_begin_a_run_and_what_is_fr
     assert not torch.equal(before[stem], after[stem])
 
 
+def test_a_detector_begins_no_classification_but_its_backbone_may(run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fit("--config=tiny.yaml", f"--model.init_from={run}") == 2
+    assert "a detector's weights. Give its backbone alone, as shvit-pl push --backbone writes it" in line()
+
+
 def test_a_classifications_backbone_begins_a_detector(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     quick = ["--config=tiny.yaml", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
@@ -162,6 +183,8 @@ def test_a_classifications_backbone_begins_a_detector(tmp_path, monkeypatch, cap
         (["cache-teacher", *SMALL], "task detection: distillation is for classification"),
         (["fit", *SMALL, "--draw=a"], "draw a: for predict alone"),
         (["fit", *SMALL, "--monitor=val/acc1"], "monitor"),
+        (["fit", *SMALL, "--data.path=digits"], "data.path digits: these images have no boxes. Give digit_scenes"),
+        (["fit", *SMALL, "--data.path=./none"], "data.path './none': no such file or folder. Give digit_scenes"),
         (["fit", *SMALL, "--data.batch_size=1"], "data.batch_size 1: BatchNorm learns its statistics from 2 images"),
         (["fit", *SMALL, "--model.compile=true", "--data.scales=[96, 128]"], "model.compile true: with data.scales"),
         (["fit", *SMALL, "--model.optim.drops=[8, 3]"], "model.optim.drops [8, 3]: allowed are rising numbers"),

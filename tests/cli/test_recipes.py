@@ -101,7 +101,7 @@ def test_coco_1x_has_the_official_values(capsys):
     config = printed(capsys, "--config=detection/retinanet_s4.yaml", "--config=recipes/coco_1x.yaml")
     model, data, optim = config["model"], config["data"], OptimConfig(**config["model"]["optim"])
     assert (config["task"], config["monitor"], model["design"]["name"]) == ("detection", "val/map", "s4")
-    assert (model["freeze_bn"], model["init_from"], model["ema"]["decay"]) == (True, "timm:shvit_s4.in1k", 0)
+    assert (model["freeze_bn"], model["init_from"], model["ema"]["decay"]) == ("auto", "timm:shvit_s4.in1k", 0)
     assert (optim.name, optim.weight_decay, optim.agc, optim.layer_decay) == ("adamw", 0.05, 0.0, None)
     assert [data[key] for key in ("min_size", "max_size", "flip", "scales", "keep_empty", "batch_size")] == [
         *(800, 1333, 0.5, None),

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict, Image
 from shvit_pl.data.objects.config import SCENES, ObjectsConfig
 from shvit_pl.data.objects.fields import NoObjectsError
 from shvit_pl.data.objects.layout import Objects
-from shvit_pl.data.objects.opening import open_objects
+from shvit_pl.data.objects.opening import check_path, open_objects
 from shvit_pl.data.objects.scenes import HELD_OUT, VALIDATION_SCENES, Scenes
 from shvit_pl.data.opening import open_source
 from shvit_pl.data.splits import all_of, check_split, evaluated_split, image_column, validation_name
@@ -105,6 +105,7 @@ def _objects_of_each(rows: Dataset) -> Any:
 
 def _to_predict(config: ObjectsConfig) -> ChosenObjects:
     """Choose images; where they are annotated, with their ids."""
+    check_path(config.path)
     unused = ""
     try:
         objects = open_objects(config)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from shvit_pl.data.config import EMBEDDED
 from shvit_pl.data.folders import table_files
 from shvit_pl.data.objects.annotations import Source
 from shvit_pl.data.objects.checks import judge
@@ -57,15 +58,22 @@ def _warn(text: str) -> None:
     _log.warning(text)
 
 
-def _source(config: ObjectsConfig) -> Source:
-    """Return the dataset in its format; raises `UserError` where it has none that is known, or two."""
-    path = config.path
-    location = Path(path).expanduser()
-    if not path or (not location.exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1)):
+def check_path(path: str) -> None:
+    """Raise `UserError` for a path that leads nowhere, and for the digits that have no boxes."""
+    is_path = not path or path.startswith((".", "/", "~")) or path.count("/") > 1
+    if is_path and not (path and Path(path).expanduser().exists()):
         raise UserError(
             f"data.path {path!r}: no such file or folder. Give {SCENES} (embedded), a folder of {_FORMATS}, or a "
             "dataset of the Hub (USER/NAME)."
         )
+    if path == EMBEDDED:
+        raise UserError(f"data.path {path}: these images have no boxes. Give {SCENES}, which are scenes of them.")
+
+
+def _source(config: ObjectsConfig) -> Source:
+    """Return the dataset in its format; raises `UserError` where it has none that is known, or two."""
+    check_path(config.path)
+    path, location = config.path, Path(config.path).expanduser()
     if location.is_file() and is_coco_file(location):
         raise UserError(f"data.path {path!r}: a file of annotations. Give the folder that it and its images are in.")
     if location.exists():

@@ -122,7 +122,10 @@ def test_every_design_takes_the_same_detector(name, patch, stages):
     ("settings", "message"),
     [
         ({"width": 20, "norm": "group"}, "model.detector.width 20: with norm group, allowed are multiples of 8."),
-        ({"name": "mask_rcnn", "box_loss": "giou"}, "model.detector.box_loss giou: mask_rcnn has l1; leave it out"),
+        (
+            {"name": "mask_rcnn", "box_loss": "giou"},
+            "box_loss giou: for retinanet; mask_rcnn has smooth L1",
+        ),
         ({"anchor_ratios": ()}, r"model.detector.anchor_ratios \[\]: allowed are numbers above 0, one or more."),
         ({"anchor_ratios": (1.0, -2.0)}, r"model.detector.anchor_ratios \[1.0, -2.0\]: allowed are numbers above 0"),
         ({"regions": 8}, "model.detector.regions 8: retinanet has none; leave it out, or give name mask_rcnn."),

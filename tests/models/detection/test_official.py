@@ -15,6 +15,7 @@ from shvit_pl.models.detection.mask_rcnn import MaskRCNN
 from shvit_pl.models.detection.official import from_official
 from shvit_pl.models.detection.retinanet import RetinaNet
 from shvit_pl.models.detection.starting import load_detector
+from shvit_pl.models.shvit import create_model
 
 CLASSES = 80
 WIDTH = 256
@@ -93,19 +94,34 @@ def test_classes_keep_their_order_and_the_background_comes_first():
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [("bbox_head.retina_cls.bias", None), ("neck.lateral_convs.1.conv.weight", "neck.lateral.1.conv.weight")],
-    ids=["missing", "renamed"],
+    ("detector", "old", "new"),
+    [
+        ("retinanet", "bbox_head.retina_cls.bias", None),
+        ("retinanet", "neck.lateral_convs.1.conv.weight", "neck.lateral.1.conv.weight"),
+        ("mask_rcnn", "roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.cls.weight"),
+    ],
+    ids=["missing", "renamed", "renamed of Mask R-CNN"],
 )
-def test_a_file_with_a_tensor_missing_or_renamed_is_refused_and_nothing_loaded(old, new, tmp_path):
-    state = fabricated(shapes_of("s1", NAMED["s1"], "retinanet"))
+def test_a_file_with_a_tensor_missing_or_renamed_is_refused_and_nothing_loaded(detector, old, new, tmp_path):
+    state = fabricated(shapes_of("s1", NAMED["s1"], detector))
     value = state.pop(old)
     torch.save({"state_dict": {**state, **({new: value} if new else {})}}, tmp_path / "official.pth")
-    model = RetinaNet(NAMED["s1"], DetectorConfig("retinanet"), CLASSES)
+    model = DETECTORS[detector](NAMED["s1"], DetectorConfig(detector), CLASSES)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with pytest.raises(UserError, match="of another design or detector"):
         load_detector(model, str(tmp_path / "official.pth"))
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_of_a_network_of_imagenet_the_backbone_is_taken_and_the_classifier_left_out(tmp_path):
+    network = create_model("s1", num_classes=1000)
+    torch.save({"model": network.state_dict()}, tmp_path / "imagenet.pth")
+    model = RetinaNet(NAMED["s1"], DetectorConfig("retinanet"), CLASSES)
+    report = load_detector(model, str(tmp_path / "imagenet.pth"))
+    assert str(report).endswith("pyramid and heads (the source is a backbone); left out the classifier")
+    own = model.backbone.net.state_dict()
+    assert all(torch.equal(own[key], tensor) for key, tensor in network.state_dict().items() if key in own)
+    assert len(own) == len(network.state_dict()) - sum(key.startswith("head") for key in network.state_dict())
 
 
 @pytest.fixture
