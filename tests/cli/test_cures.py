@@ -505,6 +505,7 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
         ("or by --runtime onnx; leave it out", "a graph with NMS takes one image at a time; give"),
         "tests/deploy/benchmark/test_detectors.py::test_what_no_detector_has_is_refused",
     ),
+    "as shvit-pl push --backbone writes": "tests/cli/test_detection.py::test_a_detector_begins_no_classification",
     "also with --task detection": "tests/hub/test_detectors.py::test_what_it_is_not_for_is_one_message",
     "that run is of {}; give --task": "tests/cli/test_detection.py::"
     "test_to_go_on_with_the_last_run_needs_the_task_or_a_config",

@@ -156,7 +156,7 @@ def test_a_backbone_and_a_detector_with_other_classes_begin_a_run_and_what_is_fr
     assert not torch.equal(before[stem], after[stem])
 
 
-def test_a_detector_begins_no_classification_but_its_backbone_may(run, line, tmp_path, monkeypatch):
+def test_a_detector_begins_no_classification(run, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert fit("--config=tiny.yaml", f"--model.init_from={run}") == 2
     assert "a detector's weights. Give its backbone alone, as shvit-pl push --backbone writes it" in line()
