@@ -1,4 +1,4 @@
-"""How long detectors take: whole, backbone alone and the rest, and a step of training, beside torchvision's ResNet-50.
+"""Times of detectors: whole, backbone alone and the rest, and a step of training, beside torchvision's ResNet-50.
 
 `shvit-pl benchmark` measures the same networks; here their ratios stand beside those that are wanted, and a step of
 training does: forward with losses, backward, AdamW, of noise with seven objects in each image.

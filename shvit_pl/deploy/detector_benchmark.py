@@ -63,7 +63,7 @@ class BenchmarkedDetector:
     weights: str
     """fresh, trained or averaged."""
     folded: str
-    """What fusing has folded."""
+    """The parts that fusing has folded."""
     costs: Callable[[int], Mapping[str, Cost]] | None = None
     """In closed form, by part, for a side in pixels; None of torchvision's."""
 

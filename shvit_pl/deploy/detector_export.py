@@ -183,8 +183,8 @@ def _compared(exported: Any, opened: OpenedDetector, options: ExportOptions, pic
         if same.any():
             largest = [max(old, float(new[same].max())) for old, new in zip(largest, (moved, changed), strict=True)]
     if alone > _ALONE * total:
-        raise _differs(options, f"{alone} of {counted(total, 'object')} of both have no partner")
-    tied = f", {ties} of {total} in another of two boxes with equal scores" if ties else ""
+        raise _differs(options, f"{alone} of {counted(total, 'object')} are found by one of both alone")
+    tied = f", but for {counted(ties, 'near tie')} in NMS" if ties else ""
     return (
         f"the same {counted(total // 2, 'object')} in {counted(len(pictures), 'image')}; boxes {largest[0]:.1e} "
         f"pixels, scores {largest[1]:.1e} at most{tied}"

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import ModelCardData
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import NAMED, Design
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, row_of
 from shvit_pl.display import joined
-from shvit_pl.hub.pages import base_model, dataset_repo, images_of, setting, training_rows, write_page
+from shvit_pl.hub.pages import eval_results, images_of, metadata, setting, training_rows, write_page
 from shvit_pl.hub.target import Target
 from shvit_pl.models.network_names import TIMM, is_path, repo_of
 from shvit_pl.runs.folder import FinishedRun, SweepChoice
@@ -31,7 +31,7 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         run,
         folder,
         target,
-        _metadata(run, target.name, dataset_repo(run), in_timm is not None),
+        _metadata(run, target.name, in_timm is not None),
         sweep,
         timm_name=in_timm,
         metrics={
@@ -44,32 +44,16 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
     )
 
 
-def _metadata(run: FinishedRun, name: str, repo: str | None, in_timm: bool) -> ModelCardData:
-    dataset = run.dataset
-    results = [
-        EvalResult(
-            task_type=_TASK,
-            dataset_type=str(dataset["path"]),
-            dataset_name=str(dataset["path"]),
-            dataset_config=dataset["name"],
-            dataset_revision=dataset["commit"],
-            metric_type="accuracy",
-            metric_name=f"{_METRICS[key]} accuracy",
-            metric_value=round(run.metrics[key], 5),  # as many digits as a validation split justifies
-        )
-        for key in ("acc1", "acc5")
-        if key in run.metrics
-    ]
-    return ModelCardData(
+def _metadata(run: FinishedRun, name: str, in_timm: bool) -> ModelCardData:
+    kinds = {key: ("accuracy", f"{_METRICS[key]} accuracy") for key in ("acc1", "acc5")}
+    return metadata(
+        run,
+        name,
         library_name="timm",
         pipeline_tag=_TASK,
-        license="mit",
-        datasets=[repo] if repo else None,
         metrics=["accuracy"],
         tags=[_TASK, "timm", *(["transformers"] if in_timm else []), "shvit", "shvit-pl"],
-        model_name=name,
-        eval_results=results or None,
-        **base_model(run),
+        eval_results=eval_results(run, _TASK, kinds),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a repository holds of a run beside its records: of a classifier, of a detector, or of a detector's backbone."""
+"""Contents of a repository beside a run's records: of a classifier, of a detector, or of a detector's backbone."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ FILES = (*WEIGHTS, GRAPH)
 
 @dataclass(frozen=True)
 class Content:
-    """What a repository holds, by what it is of."""
+    """The contents of a repository."""
 
     write: Callable[[FinishedRun, Path], None]
     """Write the weights with their config.json, and `files`, into a folder."""

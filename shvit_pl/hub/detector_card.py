@@ -4,13 +4,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import ModelCardData
 
 from shvit_pl.data.objects.reading import DIVISOR
 from shvit_pl.designs.detector import MASKS
 from shvit_pl.designs.paper_results import paper_row
 from shvit_pl.display import counted, joined
-from shvit_pl.hub.pages import base_model, dataset_repo, images_of, setting, training_rows, write_page
+from shvit_pl.hub.pages import eval_results, images_of, metadata, setting, training_rows, write_page
 from shvit_pl.hub.target import Target
 from shvit_pl.runs.folder import EMA, FinishedRun, SweepChoice
 
@@ -27,6 +27,7 @@ _METRICS = {
 }
 _KINDS = {"": "box", "mask_": "mask"}  # beginnings of the names of metrics
 _NAMES = {"retinanet": "RetinaNet", "mask_rcnn": "Mask R-CNN"}
+_LOSSES = {"l1": "L1", "giou": "GIoU"}
 _MAX_CLASSES = 100  # a longer table would fill the page
 
 
@@ -56,19 +57,17 @@ def write_detector_card(run: FinishedRun, folder: Path, target: Target, sweep: S
 def write_backbone_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
     """Write `README.md` of a detector's backbone into the folder that is pushed, as the other card."""
     in_timm = run.evaluated_design.timm_name
-    metadata = ModelCardData(
+    about = metadata(
+        run,
+        target.name,
         library_name="timm",
         pipeline_tag="image-feature-extraction",
-        license="mit",
-        datasets=[repo] if (repo := dataset_repo(run)) else None,
         tags=["timm", *(["transformers"] if in_timm else []), "backbone", _BOXES, "shvit", "shvit-pl"],
-        model_name=target.name,
-        **base_model(run),
     )
     design = {name: value for name, value in run.config["model"]["design"].items() if value is not None}
     flags = " ".join(f"--model.design.{name} {shlex.quote(str(value))}" for name, value in design.items())
     facts = {**_facts(run), "timm_name": in_timm, "design_flags": flags}
-    write_page("backbone.md.j2", run, folder, target, metadata, sweep, **facts)
+    write_page("backbone.md.j2", run, folder, target, about, sweep, **facts)
 
 
 def _facts(run: FinishedRun) -> dict[str, Any]:
@@ -89,33 +88,21 @@ def _facts(run: FinishedRun) -> dict[str, Any]:
 
 
 def _metadata(run: FinishedRun, name: str) -> ModelCardData:
-    dataset, repo = run.dataset, dataset_repo(run)
-    task = _MASKS if run.summary["detector"]["name"] in MASKS else _BOXES
-    results = [
-        EvalResult(
-            task_type=task,
-            dataset_type=str(dataset["path"]),
-            dataset_name=str(dataset["path"]),
-            dataset_config=dataset["name"],
-            dataset_revision=dataset["commit"],
-            metric_type=f"{kind}{key}",
-            metric_name=f"{of} {_METRICS[key]}",
-            metric_value=round(run.metrics[f"{kind}{key}"], 5),
-        )
+    detector = run.summary["detector"]["name"]
+    task = _MASKS if detector in MASKS else _BOXES
+    kinds = {
+        f"{kind}{key}": (f"{kind}{key}", f"{of} {_METRICS[key]}")
         for kind, of in _KINDS.items()
         for key in ("map", "map_50", "map_75")
-        if f"{kind}{key}" in run.metrics
-    ]
-    return ModelCardData(
+    }
+    return metadata(
+        run,
+        name,
         library_name="shvit-pl",
         pipeline_tag=task,
-        license="mit",
-        datasets=[repo] if repo else None,
         metrics=["map"],
-        tags=[*dict.fromkeys((task, _BOXES)), run.summary["detector"]["name"].replace("_", "-"), "shvit", "shvit-pl"],
-        model_name=name,
-        eval_results=results or None,
-        **base_model(run),
+        tags=[*dict.fromkeys((task, _BOXES)), detector.replace("_", "-"), "shvit", "shvit-pl"],
+        eval_results=eval_results(run, task, kinds),
     )
 
 
@@ -145,7 +132,7 @@ def _recipe(run: FinishedRun) -> dict[str, str]:
         "detector": joined(
             f"{_NAMES[detector['name']]}, {detector['width']} wide, {counted(detector['convs'], 'convolution')}",
             "GroupNorm" if detector["norm"] == "group" else "",
-            f"{'smooth L1' if detector['name'] in MASKS else detector['box_loss']} loss of boxes",
+            f"{'smooth L1' if detector['name'] in MASKS else _LOSSES[detector['box_loss']]} loss of boxes",
         ),
         "BatchNorm": f"statistics {'kept as they were' if frozen else 'learned'}",
         **training_rows(run),

@@ -1,12 +1,13 @@
-"""What all model cards share: their rendering, and the settings of a training in words."""
+"""The common parts of all model cards: rendering, metadata, and the settings of a training in words."""
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shvit_pl.display import counted, in_markdown, joined
@@ -53,10 +54,30 @@ def write_page(
     ModelCard(text).save(folder / "README.md")
 
 
-def base_model(run: FinishedRun) -> dict[str, Any]:
-    """Return the metadata of a run that began with weights of the Hub."""
-    base = run.summary.get("init_repo")
-    return {"base_model": base, "base_model_relation": "finetune"} if base else {}
+def metadata(run: FinishedRun, name: str, **own: Any) -> ModelCardData:
+    """Return the metadata of a card: `own`, and those that every card has."""
+    repo, base = dataset_repo(run), run.summary.get("init_repo")
+    began = {"base_model": base, "base_model_relation": "finetune"} if base else {}
+    return ModelCardData(license="mit", datasets=[repo] if repo else None, model_name=name, **own, **began)
+
+
+def eval_results(run: FinishedRun, task: str, kinds: Mapping[str, tuple[str, str]]) -> list[EvalResult] | None:
+    """Return the metrics that were measured, by the Hub's type and name of each; None where there are none."""
+    dataset = run.dataset
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=str(dataset["path"]),
+            dataset_name=str(dataset["path"]),
+            dataset_config=dataset["name"],
+            dataset_revision=dataset["commit"],
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(run.metrics[key], 5),  # as many digits as a validation split justifies
+        )
+        for key, (kind, name) in kinds.items()
+        if key in run.metrics
+    ] or None
 
 
 def images_of(run: FinishedRun) -> str:

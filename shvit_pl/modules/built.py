@@ -109,7 +109,7 @@ class BuiltModule(L.LightningModule):
         return {"task": self.task, "design": design, "params": costs.params, "macs": costs.macs}
 
     def findings(self) -> dict[str, Any]:
-        """Return what the last validation has found beyond its metrics, for `summary.json`."""
+        """Return what the last validation has found beyond its metrics, for `summary.json` and `metrics.json`."""
         return {}
 
     @abstractmethod

@@ -102,7 +102,7 @@ class DetectionModule(base.TrainedModule):
         return self.best_scores.get(f"val{EMA}" if self.config.use_ema else "val")
 
     def findings(self) -> dict[str, Any]:
-        """Return what the last validation has found, for `summary.json`: AP by class, and the scores of the best F1."""
+        """Return what the last evaluation has found beyond its metrics: AP by class, and the scores of the best F1."""
         names, found = self.class_names or [], dict[str, Any]()
         for stage, results in self.results.items():
             ending = EMA if stage.endswith(EMA) else ""

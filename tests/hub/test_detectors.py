@@ -202,7 +202,7 @@ def test_a_classifier_has_no_backbone_of_its_own_repository(run, capsys):
 
 
 def predicted(images, output, *flags):
-    """What `shvit-pl predict` finds: score, box and class of each image's objects."""
+    """Results of `shvit-pl predict`: score, box and class of each image's objects."""
     assert main(["predict", *flags, f"--data.path={images}", f"--output={output}"]) == 0
     return [[row["image_id"], row["score"], *row["bbox"], row["category_id"]] for row in json.loads(output.read_text())]
 

@@ -74,7 +74,10 @@ def _trained_on(chosen: ChosenObjects, config: ObjectsConfig) -> ChosenObjects:
         rows, _ = _divided(rows, config.train_fraction, config.split_seed, "data.train_fraction")
     for name, part in (("training", rows), ("validation", evaluated)):
         if not _objects_of_each(part).any():
-            raise UserError(f"data.path {config.path!r}: none of the {len(part)} {name} images has an object; {note}.")
+            raise UserError(
+                f"data.path {config.path!r}: none of the {len(part)} {name} images has an object ({note}). Give a "
+                f"split with objects by --data.{'train' if part is rows else 'validation'}_split, or more images."
+            )
     if not config.keep_empty:
         rows = rows.select(np.flatnonzero(_objects_of_each(rows)))
     by_stage = {"train": rows, "validate": evaluated}

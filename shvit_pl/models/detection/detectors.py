@@ -45,7 +45,7 @@ class OpenedDetector:
     category_ids: list[int]
     """The dataset's own number of each class."""
     data: Mapping[str, Any]
-    """Data settings of its run, by the fields of `ObjectsConfig`; of saved ones, the sizes alone."""
+    """Data settings of its run, by the fields of `ObjectsConfig`; of saved ones, those that images are read by."""
     averaged: bool
     """True where the weights are a moving average."""
     best_score: float | None
@@ -143,14 +143,14 @@ def _file_of(source: NetworkName, name: str) -> Path:
 
 
 class DetectorSettings(NamedTuple):
-    """What a saved detector's `config.json` says of it."""
+    """The settings in a saved detector's `config.json`."""
 
     design: DesignConfig
     config: DetectorConfig
     class_names: list[str]
     category_ids: list[int]
     data: dict[str, Any]
-    """The sizes of images."""
+    """Those that images are read by, as fields of `ObjectsConfig`."""
     best_score: float | None
 
 

@@ -38,7 +38,7 @@ def load(format_, path):
 
 
 def holds(path, text):
-    """Whether a file, or one in an archive or folder, has a text in it."""
+    """True if a file, or one in an archive or folder, has a text in it."""
     if path.is_dir():
         return any(holds(each, text) for each in path.rglob("*") if each.is_file())
     if not zipfile.is_zipfile(path):

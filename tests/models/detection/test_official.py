@@ -12,9 +12,8 @@ from shvit_pl.designs.design import NAMED
 from shvit_pl.designs.detector import DetectorConfig
 from shvit_pl.errors import UserError
 from shvit_pl.models.detection.mask_rcnn import MaskRCNN
-from shvit_pl.models.detection.official import from_official
 from shvit_pl.models.detection.retinanet import RetinaNet
-from shvit_pl.models.detection.starting import load_detector
+from shvit_pl.models.detection.starting import from_official, load_detector
 from shvit_pl.models.shvit import create_model
 
 CLASSES = 80

@@ -9,8 +9,8 @@ import torch
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.design import NAMED
 from shvit_pl.designs.detector import LEVELS
-from shvit_pl.models.detection.official import from_official
 from shvit_pl.models.detection.pyramid import Features, Pyramid
+from shvit_pl.models.detection.starting import from_official
 from shvit_pl.models.shvit import build_network
 
 OFFICIAL = json.loads((Path(__file__).parents[2] / "golden" / "official_pyramid.json").read_text())

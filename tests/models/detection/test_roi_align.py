@@ -5,7 +5,7 @@ import math
 import torch
 from torchvision.ops import roi_align
 
-from shvit_pl.models.detection.roi_align import AlignedRoIAlign
+from shvit_pl.models.detection.mask_rcnn import AlignedRoIAlign
 
 STRIDES = (4, 8, 16, 32)
 
