@@ -204,5 +204,5 @@ def test_the_card_names_data_in_its_metadata_as_it_is(trained):
     run = FinishedRun.open(trained)
     for name in ("a: b", "# x", "'", '"', "{{ x }}", "- y", "a\n---\nb", "🐈", "null"):
         run.summary["dataset"]["path"] = name
-        metadata = yaml.safe_load(_metadata(run, "name", None, True).to_yaml())
+        metadata = yaml.safe_load(_metadata(run, "name", True).to_yaml())
         assert metadata["model-index"][0]["results"][0]["dataset"]["name"] == name
