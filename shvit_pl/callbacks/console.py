@@ -161,7 +161,7 @@ class RunReport(L.Callback):
             if not summary.has_trained:
                 longer = f"--ckpt_path {run_folder(trainer)} --extend_to {2 * ceil(summary.epochs)}"
                 say(f"nothing was left to train, only the results to write; train the run on with {longer}")
-            show_table("result", _end_rows(trainer, summary), self.plain)
+            show_table("result", _end_rows(trainer, pl_module, summary), self.plain)
             if trainer.global_step > 0:
                 show_notes(summary.few_steps)
                 if pl_module.added_epochs and trainer.current_epoch < (pl_module.epochs or 0):
@@ -219,9 +219,10 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: TrainedModule
     }
 
 
-def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
+def _end_rows(trainer: L.Trainer, module: TrainedModule, summary: RunSummary) -> dict[str, str]:
     throughput = find_callback(trainer, Throughput)
     rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
+    rows |= module.result_rows(summary.findings)
     if summary.best_epoch is None:
         rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
     else:

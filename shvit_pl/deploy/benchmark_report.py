@@ -120,16 +120,21 @@ def make_row(measured: Measured, opened: Any) -> Row:
         **{f"images_per_second{suffix}": speed and _significant(speed) for suffix, speed in speeds.items()},
         "ratio": _significant(measured.ratio),
         "peak_memory_mb": None if measured.memory is None else round(measured.memory / 1e6, 2),
-        **(_parts(measured) if isinstance(opened, BenchmarkedDetector) else known(opened, cell.image_size)),
+        **(
+            _of_detector(measured, opened)
+            if isinstance(opened, BenchmarkedDetector)
+            else known(opened, cell.image_size)
+        ),
     }
 
 
-def _parts(measured: Measured) -> Row:
-    """Return the columns of a detector's parts."""
+def _of_detector(measured: Measured, opened: BenchmarkedDetector) -> Row:
+    """Return the columns of a detector's parts, and its row in the paper."""
     rates = {part: measured.parts.get(part) for part in (BACKBONE, REST)}
     return {
         **{f"{part}_ms": rate and _ms(measured.cell, rate.median) for part, rate in rates.items()},
         **{f"{part}_{name}": value for part, each in measured.costs.items() for name, value in vars(each).items()},
+        "paper": opened.paper,
     }
 
 
@@ -160,6 +165,8 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
         say(f"official: {counted(conditions['threads'], 'thread')}, as in all rows; the official script uses 1")
     if parts:
         say(f"ms: the whole detector, from normalized images to what NMS leaves; {PARTS}")
+        for line in dict.fromkeys(row["paper"] for row in rows if row["paper"]):
+            say(f"the paper, {line}")
     if earlier is not None:
         say("earlier: images/s relative to the earlier benchmark, which ran in another process")
 

@@ -21,7 +21,9 @@ from shvit_pl.deploy.export import silenced
 from shvit_pl.deploy.options import TORCHVISION, BenchmarkOptions, is_named_detector
 from shvit_pl.deploy.passes import fused
 from shvit_pl.designs.cost import Cost
-from shvit_pl.designs.detector import detector_cost
+from shvit_pl.designs.design import Design
+from shvit_pl.designs.detector import DetectorConfig, detector_cost
+from shvit_pl.designs.paper_results import detector_row
 from shvit_pl.display import joined
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.detection import detectors
@@ -46,6 +48,7 @@ EXPLAINED = {
     "of noise, as weights without training would find nothing",
     "params, macs": "of ours in closed form, BatchNorm not fused; of torchvision's counted, what is found included",
     "images": "noise, in float32 and channels-last; other dtypes are autocast",
+    "paper": "the detector's row in the paper's Table 5",
     "classes": f"of a config and of torchvision's {CLASSES}, of a run its own",
 }
 
@@ -66,6 +69,8 @@ class BenchmarkedDetector:
     """The parts that fusing has folded."""
     costs: Callable[[int], Mapping[str, Cost]] | None = None
     """In closed form, by part, for a side in pixels; None of torchvision's."""
+    paper: str = ""
+    """Its row in the paper."""
 
     def arguments(self, images: Tensor) -> tuple[Any, ...]:
         """Return what the model takes for a batch `(B, 3, S, S)`."""
@@ -93,14 +98,19 @@ def open_detector(name: str, kind: Weights | None) -> BenchmarkedDetector:
     except NoAverageError as error:
         raise UserError(f"--weights {kind}: {error}") from error
     weights, side = "averaged" if opened.averaged else "trained", int(opened.data["min_size"])
-    design, config, classes = opened.design.resolved, opened.config, len(opened.class_names)
-    origin = find_network(name).kind
-    return _ours(name, opened.model, origin, side, weights, lambda px: detector_cost(design, config, classes, px))
+    design, config, origin = opened.design.resolved, opened.config, find_network(name).kind
+    return _ours(name, opened.model, origin, side, weights, design, config, len(opened.class_names))
 
 
-def _ours(name: str, model: Any, origin: Any, side: int, weights: str, costs: Any) -> BenchmarkedDetector:
-    pixels = -(-side // DIVISOR) * DIVISOR
-    return BenchmarkedDetector(name, model, origin, pixels, weights, "BatchNorm and residuals fused by fuse()", costs)
+def _ours(
+    name: str, model: Any, origin: Any, side: int, weights: str, design: Design, config: DetectorConfig, classes: int
+) -> BenchmarkedDetector:
+    pixels, paper = -(-side // DIVISOR) * DIVISOR, detector_row(design, config)
+    return BenchmarkedDetector(
+        *(name, model, origin, pixels, weights, "BatchNorm and residuals fused by fuse()"),
+        costs=lambda px: detector_cost(design, config, classes, px),
+        paper=paper.line if paper else "",
+    )
 
 
 def _of_config(name: str) -> BenchmarkedDetector:
@@ -112,7 +122,7 @@ def _of_config(name: str) -> BenchmarkedDetector:
         design, config = model.design.resolved, model.detector
         side = int((settings.get("data") or {}).get("min_size", ObjectsConfig.min_size))
     network = detectors.build_detector(design, config, CLASSES).eval()
-    return _ours(name, network, "config", side, "fresh", lambda px: detector_cost(design, config, CLASSES, px))
+    return _ours(name, network, "config", side, "fresh", design, config, CLASSES)
 
 
 def _of_torchvision(name: str) -> BenchmarkedDetector:

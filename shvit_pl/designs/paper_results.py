@@ -106,6 +106,11 @@ class DetectorRow:
         masks = f", of masks {self.mask_ap:.3f}" if self.mask_ap is not None else ""
         return f"AP {self.ap:.3f}{masks}; backbone alone GPU {self.gpu_ms} ms, ONNX {self.onnx_ms} ms an image"
 
+    @property
+    def line(self) -> str:
+        """Its place, numbers and conditions."""
+        return f"{self.source}: {self.words}; {self.conditions}"
+
 
 def paper_row(summary: Mapping[str, Any]) -> PaperRow | DetectorRow | None:
     """Return the paper's row of the network that a run with this `summary.json` trained; `None` for none.

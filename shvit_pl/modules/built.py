@@ -112,6 +112,10 @@ class BuiltModule(L.LightningModule):
         """Return what the last validation has found beyond its metrics, for `summary.json` and `metrics.json`."""
         return {}
 
+    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
+        """Return the rows of a run's last table that are about these findings."""
+        return {}
+
     @abstractmethod
     def table(self, facts: dict[str, Any]) -> dict[str, str]:
         """Return the rows of a run's table that are about the network, by what is known of the run."""

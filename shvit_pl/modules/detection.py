@@ -13,6 +13,7 @@ from shvit_pl.designs.paper_results import detector_row
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import weights
+from shvit_pl.models.detection.anchors import best_possible_recall
 from shvit_pl.models.detection.detectors import build_detector, class_numbers
 from shvit_pl.models.detection.starting import load_detector
 from shvit_pl.modules import base
@@ -112,6 +113,11 @@ class DetectionModule(base.TrainedModule):
             found[f"best_score{ending}"] = results.score
         return found
 
+    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
+        """Return a row of a run's last table: the score above which detections are drawn."""
+        score = findings.get("best_score")
+        return {} if score is None else {"score": f"{score:.3f} has the best F1; predict --draw draws what is above it"}
+
     def compiled(self) -> Any:
         """Return the part that `compile` compiles: backbone and pyramid; what follows depends on the image."""
         return self.model.backbone
@@ -143,6 +149,9 @@ class DetectionModule(base.TrainedModule):
             **super().facts(data),
             "detector": vars(self.config.detector),
             "parts": parts,
+            "anchor_recall": best_possible_recall(
+                self.config.detector, *data.sampled_objects(), self.class_names or []
+            ),
             "paper": paper and asdict(paper),
         }
 
@@ -163,9 +172,10 @@ class DetectionModule(base.TrainedModule):
             f"{', '.join(design['mixers'])}",
             "detector": f"{detector.name}: strides {' '.join(map(str, detector.levels))}, {detector.anchors} anchors "
             f"at each position, {detector.width} wide, {counted(detector.convs, 'convolution')}{norm}",
+            "anchors": _anchors_row(facts["anchor_recall"]),
             "cost": f"{'; '.join(costs)}, at {facts['dataset']['image_size']} px square",
             "BatchNorm": f"statistics {statistics} (model.freeze_bn {str(self.config.freeze_bn).lower()})",
-            **({"the paper": f"{paper.source}: {paper.words}; {paper.conditions}"} if paper else {}),
+            **({"the paper": paper.line} if paper else {}),
         }
 
     def counted(self, batch: Batch) -> int:
@@ -254,6 +264,16 @@ class DetectionModule(base.TrainedModule):
         """Take the dataset's own numbers of the classes, and the scores of the best F1."""
         super().on_load_checkpoint(checkpoint)
         self.category_ids, self.best_scores = checkpoint.get("category_ids"), checkpoint.get("best_scores", {})
+
+
+def _anchors_row(recall: dict[str, Any]) -> str:
+    """Return how many objects have an anchor that they can be matched with, and what would have more."""
+    least = min(recall["by_class"], key=recall["by_class"].get)
+    fewest = f"{recall['by_class'][least]:.1%} of {least}"
+    row = f"{recall['all']:.1%} of the training objects overlap one by an IoU of 0.5 or more (fewest: {fewest})"
+    if "better_scale" in recall:
+        row += f"; {recall['better']:.1%} with --model.detector.anchor_scale {recall['better_scale']:g}"
+    return row
 
 
 def _part(name: str) -> str:

@@ -37,6 +37,7 @@ EVERYTHING = [
 
 SMALL_DETECTOR = ["--config=detection/retinanet_tiny.yaml", "--model.detector.width=16", "--model.detector.convs=1"]
 SMALL_DETECTOR += ["--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1", "--plain"]
+MASKS = ["--model.detector.name=mask_rcnn", "--model.detector.box_loss=l1", "--model.detector.regions=8"]
 SCENES = [*SMALL_DETECTOR, "--data.scenes=16", "--data.batch_size=4", "--trainer.limit_val_batches=2"]
 
 needs_two_cores = pytest.mark.skipif(

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -15,14 +17,27 @@ from pycocotools.cocoeval import COCOeval
 
 from shvit_pl import load
 from shvit_pl.cli import main
-from shvit_pl.models.detection.detectors import open_detector, save_detector
+from shvit_pl.designs.detector import DetectorConfig
+from shvit_pl.models.detection.detectors import build_detector, open_detector, save_detector
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import SCENES, assert_same, content, metrics, needs_two_cores, stopped_by, weights
+from tests.cli.runs import MASKS, SCENES, assert_same, content, metrics, needs_two_cores, stopped_by, weights
 from tests.cli.runs import SMALL_DETECTOR as SMALL
 from tests.data.objects import formats
 
 COCO_SET = [*SMALL, "--data.batch_size=2", "--data.min_size=64", "--data.max_size=128"]
-MASKS = ["--model.detector.name=mask_rcnn", "--model.detector.box_loss=l1", "--model.detector.regions=8"]
+
+HARD = [  # an image without objects, a crowd, and masks smaller than their boxes
+    *formats.SCENES["train"],
+    formats.Scene(
+        "5.png",
+        [
+            formats.Thing((8, 8, 40, 40), 0),
+            formats.Thing((0, 0, 64, 30), 0, crowd=1),
+            formats.Thing((4, 40, 20, 60), 2, polygon=[4, 40, 20, 60, 4, 60]),
+        ],
+        (64, 64),
+    ),
+]
 
 
 def fit(*flags):
@@ -46,6 +61,9 @@ def test_a_run_leaves_what_is_known_of_it(run):
     assert {path.name for path in (run / "figures").iterdir()} == {
         *("inputs.png", "curves.png", "detections.png", "class_ap.png", "precision_recall.png", "class_ap.csv")
     }
+    recall = summary["anchor_recall"]
+    assert recall["by_class"].keys() == set("0123456789")
+    assert min(recall["by_class"].values()) <= recall["all"] <= max(recall["by_class"].values()) <= 1
     saved = content(run, "best")
     assert saved["task"] == "detection"
     assert saved["best_scores"].keys() == {"val", "val_ema"}
@@ -83,13 +101,14 @@ def test_a_run_stopped_at_any_step_resumes_exactly(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
 def test_validate_and_the_file_of_predict_agree_with_pycocotools(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    data = formats.coco(tmp_path / "data")
+    data = formats.coco(tmp_path / "data", {"train": formats.SCENES["train"], "validation": HARD})
     flags = [*COCO_SET, *(MASKS if kind == "masks" else []), "--trainer.max_epochs=8", "--model.detector.score=0.0"]
     assert fit(*flags, f"--data.path={data}", "--trainer.check_val_every_n_epoch=8") == 0
     assert "learned from batches of 2 images, which are few: better start from weights" in capsys.readouterr().out
     checkpoint = f"--ckpt_path={tmp_path / 'runs' / 'tiny' / 'version_0'}"
     assert main(["validate", checkpoint]) == 0
-    measured = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    measured = content["metrics"]
     assert main(["predict", checkpoint, f"--data.path={data}", "--data.validation_split=validation"]) == 0
     truth = COCO(str(data / "annotations" / "instances_val2017.json"))
     found = truth.loadRes(str(tmp_path / "predictions.json"))
@@ -103,6 +122,9 @@ def test_validate_and_the_file_of_predict_agree_with_pycocotools(kind, tmp_path,
         }
         for name, value in expected.items():
             assert measured[f"val/{prefix}{name}"] == pytest.approx(value, abs=1e-6), name
+        precision = evaluation.eval["precision"][..., 0, 2]  # of all areas, by IoU, recall and class
+        by_class = [of_class[of_class > -1].mean() for of_class in precision.transpose(2, 0, 1)]
+        assert list(content[f"{prefix}class_ap"].values()) == pytest.approx(by_class, abs=1e-6)
     assert found.anns
 
 
@@ -280,6 +302,17 @@ def test_what_a_detector_can_not_be_exported_as_is_one_line(flags, message, run,
     assert main(["export", str(run), "--format=onnx", "--output=a.onnx", *flags]) == 2
     assert message in line()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mask_rcnn_can_not_be_exported(run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    opened, config = open_detector(str(run)), DetectorConfig("mask_rcnn", width=16, convs=1)
+    Path("saved").mkdir()
+    network = build_detector(opened.design.resolved, config, len(opened.class_names))
+    save_detector(replace(opened, model=network, config=config), Path("saved"))
+    assert main(["export", "saved", "--format=onnx", "--output=a.onnx"]) == 2
+    assert "--format onnx: mask_rcnn has no graph, as its steps depend on what it finds. Export a RetinaNet" in line()
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
 def test_a_run_its_saved_files_and_predict_find_the_same(run, tmp_path, monkeypatch):

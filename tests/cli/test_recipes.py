@@ -112,6 +112,13 @@ def test_coco_1x_has_the_official_values(capsys):
     expected |= {"box_loss": "l1", "score": 0.05, "nms": 0.5, "detections": 100}
     assert {key: model["detector"][key] for key in expected} == expected
 
+    masks = printed(capsys, "--config=detection/mask_rcnn_s4.yaml", "--config=recipes/coco_1x.yaml")
+    assert masks["data"] == data
+    for key in ("design", "optim", "init_from", "freeze_bn"):
+        assert masks["model"][key] == model[key]
+    expected |= {"name": "mask_rcnn", "regions": 512}
+    assert {key: masks["model"]["detector"][key] for key in expected} == expected
+
     schedule = make_schedule(optim, global_batch=16, total_steps=12 * 7330, epochs=12)
     rates = [schedule(step) * schedule.peak for step in (0, 250, 500, 8 * 7330 - 1, 8 * 7330, 11 * 7330 - 1, 11 * 7330)]
     assert rates == pytest.approx([1e-7, 5.005e-5, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6])

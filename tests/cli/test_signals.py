@@ -11,7 +11,7 @@ import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import EVERYTHING, QUICK, assert_same, content, fit, metrics, weights
+from tests.cli.runs import EVERYTHING, MASKS, QUICK, SCENES, assert_same, content, fit, metrics, weights
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ FORKSERVER.set_forkserver_preload(["shvit_pl.fit.lightning_cli"])
 
 def start(printed, *flags, **environment):
     """A run in a process of its own, which prints into this file."""
-    process = FORKSERVER.Process(target=run_printing, args=(printed, [*QUICK, *flags], environment))
+    process = FORKSERVER.Process(target=run_printing, args=(printed, flags, environment))
     process.start()
     return process
 
@@ -45,7 +45,7 @@ def wait_until(condition, process, printed):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number, code, tmp_path):
     printed = tmp_path / "printed"
-    process = start(printed, OFTEN, "--trainer.max_epochs=200", "--data.num_workers=1")
+    process = start(printed, *QUICK, OFTEN, "--trainer.max_epochs=200", "--data.num_workers=1")
     wait_until(lambda: list(tmp_path.rglob("last.ckpt")), process, printed)
     os.kill(process.pid, number)
     process.join(60)
@@ -66,7 +66,7 @@ def test_a_job_that_slurm_requeues_goes_on_exactly(tmp_path):
     scontrol.chmod(0o755)
     environment = {**JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
     flags = [*EVERYTHING, "--trainer.limit_train_batches=15", "--trainer.log_every_n_steps=1"]
-    job = start(printed, *flags, "--ckpt_path=last", **environment)
+    job = start(printed, *QUICK, *flags, "--ckpt_path=last", **environment)
     wait_until(lambda: (run / "metrics.csv").exists() and len(metrics(run, "step")) >= 3, job, printed)
     os.kill(job.pid, signal.SIGUSR1)
     wait_until(asked.exists, job, printed)
@@ -77,7 +77,7 @@ def test_a_job_that_slurm_requeues_goes_on_exactly(tmp_path):
     assert asked.read_text() == "requeue 7\n"
     assert not (run / "checkpoints" / "last.ckpt").exists()  # the signal came within the first epoch
     printed.unlink()
-    start(printed, *flags, "--ckpt_path=last", **environment).join(240)
+    start(printed, *QUICK, *flags, "--ckpt_path=last", **environment).join(240)
     assert printed.read_text().count("result") == 1
     assert fit(*flags, "--trainer.default_root_dir=whole") == 0
     whole = tmp_path / "whole" / "tiny" / "version_0"
@@ -85,8 +85,9 @@ def test_a_job_that_slurm_requeues_goes_on_exactly(tmp_path):
     assert metrics(whole, "step") == metrics(run, "step")
 
 
-LONGER = [*EVERYTHING, "--data.num_workers=0", "--trainer.max_epochs=3", "--trainer.limit_train_batches=8"]
-LONGER += ["--trainer.limit_val_batches=1", OFTEN, "--trainer.enable_progress_bar=false"]
+LONGER = ["--data.num_workers=0", "--trainer.max_epochs=3", "--trainer.limit_train_batches=8", OFTEN]
+LONGER += ["--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
+DETECTOR = [*SCENES, "--data.scenes=32", "--data.flip=0.5", "--data.scales=[96, 128]", "--model.ema.decay=0.5"]
 KILLS = 3
 
 
@@ -103,17 +104,26 @@ def kill_while_it_writes(process, last, after, delay):
     return process.exitcode != 0
 
 
-def test_a_run_that_is_killed_again_and_again_ends_exactly(tmp_path):
-    assert fit(*LONGER, "--trainer.default_root_dir=whole") == 0
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param([*QUICK, *EVERYTHING], id="classification"),
+        pytest.param(DETECTOR, id="retinanet"),
+        pytest.param([*DETECTOR, *MASKS], id="mask_rcnn"),
+    ],
+)
+def test_a_run_that_is_killed_again_and_again_ends_exactly(flags, tmp_path):
+    flags = [*flags, *LONGER]
+    assert main(["fit", *flags, "--trainer.default_root_dir=whole"]) == 0
     draw, folder, steps = random.Random(0), tmp_path / "runs" / "tiny" / "version_0", []
     for _ in range(KILLS):
-        process, last = start(tmp_path / "printed", *LONGER, "--ckpt_path=last"), folder / "checkpoints" / "last.ckpt"
+        process, last = start(tmp_path / "printed", *flags, "--ckpt_path=last"), folder / "checkpoints" / "last.ckpt"
         assert kill_while_it_writes(process, last, after=draw.randint(1, 3), delay=draw.uniform(0, 0.05))
         steps.append(content(folder)["global_step"])
     assert steps == sorted(steps)
     assert steps[0] < steps[-1] < 24
     (folder / "checkpoints" / ".best.ckpt.partial").write_bytes(b"of a process that was killed")
-    assert fit(*LONGER, "--ckpt_path=last") == 0
+    assert main(["fit", *flags, "--ckpt_path=last"]) == 0
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
     assert list(folder.rglob(".*")) == []
     whole = tmp_path / "whole" / "tiny" / "version_0"

@@ -10,9 +10,12 @@ as uint8. The batch is padded and copied to the device, where it is normalized:
 
 from collections.abc import Iterator, Sequence, Sized
 from itertools import chain
+from math import ceil
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from shvit_pl.data import loaders, splits
@@ -22,6 +25,8 @@ from shvit_pl.data.objects.choice import choose_objects
 from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.transforms import Batch
 from shvit_pl.errors import UserError
+
+_SAMPLE, _SCENES = 1000, 50  # images whose objects stand for all
 
 
 class ObjectsDataModule(DataModule):
@@ -122,6 +127,30 @@ class ObjectsDataModule(DataModule):
         objects = self.chosen.by_stage["train"].select_columns("objects").with_format("arrow")[:]["objects"]
         categories = objects.combine_chunks().field("category").flatten().to_numpy()
         return np.bincount(categories, minlength=len(self.class_names or ())).tolist()
+
+    def sampled_objects(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return objects of up to 1000 images to train on, evenly chosen (of scenes: 50).
+
+        These are boxes `(N, 4)` in pixels of the resized images, labels `(N,)`, and the images' heights and widths
+        `(N, 2)`. Crowds are left out.
+        """
+        rows, found = self.chosen.by_stage["train"], []
+        scenes = self.chosen.scenes.get("train")
+        for number in range(0, len(rows), ceil(len(rows) / (_SCENES if scenes else _SAMPLE))):
+            if scenes is not None:
+                pixels, objects = scenes.draw((0, number))
+                height, width = pixels.shape[1:]
+            else:
+                row = rows[number]
+                height, width, objects = row["height"], row["width"], reading.columns_of(row["objects"])
+            sides = reading.resized_sides(height, width, self.config.min_size, self.config.max_size)
+            boxes = objects["boxes"] * torch.tensor([sides[1] / width, sides[0] / height]).repeat(2)
+            learned = ~objects["iscrowd"]
+            found.append(
+                (boxes[learned], objects["labels"][learned], torch.tensor(sides).expand(int(learned.sum()), 2))
+            )
+        boxes, labels, sizes = (torch.cat(each) for each in zip(*found, strict=True))
+        return boxes, labels, sizes
 
     # ---- loaders
 

@@ -132,16 +132,21 @@ def columns_of(objects: dict[str, Any]) -> dict[str, Any]:
 def resized(pixels: Tensor, side: int, most: int) -> tuple[Tensor, tuple[float, float]]:
     """Resize uint8 `(3, H, W)` to a shorter `side`, or less for the longer one to have at most `most` pixels.
 
-    Returns the image, whose sides are rounded to the nearest, and the factors of x and y.
+    Returns the image and the factors of x and y.
     """
     height, width = pixels.shape[1:]
-    scale = min(side / min(height, width), most / max(height, width))
-    new = [max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))]
+    new = resized_sides(height, width, side, most)
     image = pixels
     if new != [height, width]:  # channels together in memory, as the kernel needs them
         together = pixels[None].contiguous(memory_format=torch.channels_last)
         image = functional.resize_image(together, new, antialias=True)[0]
     return image, (new[1] / width, new[0] / height)
+
+
+def resized_sides(height: int, width: int, side: int, most: int) -> list[int]:
+    """Return the sides of a resized image, rounded to the nearest."""
+    scale = min(side / min(height, width), most / max(height, width))
+    return [max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))]
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -38,7 +38,7 @@ class MaskRCNN(detection.MaskRCNN):
         super().__init__(
             Features(build_network(design, num_classes=0), config.levels, config.width),
             num_classes + 1,  # torchvision's background is class 0
-            rpn_anchor_generator=Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves),
+            rpn_anchor_generator=Anchors.of(config),
             box_roi_pool=AlignedRoIAlign(pooled, 7),
             mask_roi_pool=AlignedRoIAlign(pooled, 14),
             mask_head=MaskRCNNHeads(config.width, [config.width] * config.convs, 1, norm_layer=norm_layer(config)),

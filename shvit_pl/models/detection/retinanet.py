@@ -42,7 +42,7 @@ class RetinaNet(detection.RetinaNet):
         super().__init__(
             Features(build_network(design, num_classes=0), config.levels, config.width),
             num_classes,
-            anchor_generator=Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves),
+            anchor_generator=Anchors.of(config),
             head=head,
             score_thresh=config.score,
             nms_thresh=config.nms,

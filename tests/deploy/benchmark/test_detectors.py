@@ -74,6 +74,12 @@ def test_a_row_has_the_times_and_costs_of_the_parts(config, capsys):
     assert {"backbone_ms", "rest_ms", "NMS"} <= facts["explained"].keys()
 
 
+def test_the_papers_latency_stands_beside_the_backbones(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["benchmark", "detection/retinanet_s4.yaml", *QUICK, "--batch-size=1"]) == 0
+    assert "the paper, Table 5: RetinaNet on SHViT-S4: AP 0.388; backbone alone GPU 0.28 ms" in capsys.readouterr().out
+
+
 def test_the_page_says_the_shares_that_the_costs_have():
     text = " ".join((ROOT / "docs" / "detection.md").read_text().split())
     s1, s4 = (detector_cost(resolve_design(name), DetectorConfig(), 80, 512) for name in ("s1", "s4"))
@@ -92,14 +98,32 @@ def test_a_graph_is_a_row_of_its_own(config):
 
 
 @pytest.mark.slow
-def test_torchvisions_parts_are_counted_and_are_all_of_it():
-    name = "torchvision:retinanet_resnet50_fpn"
-    model, costs = DetectorBuilder({name: open_detector(name, None)}, CPU).deployed(name, 64)
-    whole = detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=80).eval()
-    assert costs["head"].params == sum(parameter.numel() for parameter in whole.head.parameters())
+@pytest.mark.parametrize(
+    ("build", "outputs", "head"),
+    [
+        (detection.retinanet_resnet50_fpn, 80, ["head"]),
+        (detection.maskrcnn_resnet50_fpn, 81, ["rpn", "roi_heads"]),
+    ],
+    ids=["retinanet", "mask_rcnn"],
+)
+def test_torchvisions_parts_are_counted_and_are_all_of_it(build, outputs, head):
+    name = f"torchvision:{build.__name__}"
+    builder = DetectorBuilder({name: open_detector(name, None)}, CPU)
+    model, costs = builder.deployed(name, 64)
+    whole = build(weights=None, weights_backbone=None, num_classes=outputs).eval()
+    parts = (whole.get_submodule(part) for part in head)
+    assert costs["head"].params == sum(parameter.numel() for part in parts for parameter in part.parameters())
     assert costs["pyramid"].params == sum(parameter.numel() for parameter in whole.backbone.fpn.parameters())
+    calls = builder.calls(Cell(name, "torch", "eager", "fp32", 2, 64), IMAGES)
+    same(calls[REST](), calls[WHOLE]())
     assert all(cost.macs > 0 for cost in costs.values())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+
+
+@pytest.mark.parametrize("config", ["mask_rcnn"], indirect=True)
+def test_a_detector_without_a_graph_is_not_measured_as_one(config, capsys):
+    message = refusal(capsys, "benchmark", config, "--device=cpu", "--runtime=onnx", "--batch-size=1")
+    assert f"--runtime onnx: {config} has no graph, only our RetinaNet has" in message
 
 
 @pytest.mark.parametrize(

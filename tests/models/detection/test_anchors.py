@@ -3,14 +3,15 @@
 import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
 
 from shvit_pl.designs.detector import DetectorConfig
-from shvit_pl.models.detection.anchors import Anchors
+from shvit_pl.models.detection.anchors import Anchors, best_possible_recall
 
 
 def anchors_of(config, height, width):
     maps = [torch.zeros(1, 1, -(-height // level), -(-width // level)) for level in config.levels]
-    generator = Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves)
+    generator = Anchors.of(config)
     (anchors,) = generator(ImageList(torch.zeros(1, 3, height, width), [(height, width)]), maps)
     return anchors
 
@@ -48,7 +49,7 @@ def test_an_image_that_is_padded_has_the_same_ones_and_more():
 
 def test_maps_of_half_precision_have_exact_ones():
     config = DetectorConfig()
-    generator = Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves)
+    generator = Anchors.of(config)
     images = ImageList(torch.zeros(1, 3, 1344, 1344), [(1344, 1344)])
     sides = [1344 // level + 1 for level in config.levels]
     half, single = (
@@ -57,3 +58,29 @@ def test_maps_of_half_precision_have_exact_ones():
     )
     assert half.dtype == torch.float32
     assert torch.equal(half, single)
+
+
+@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn"])
+def test_the_best_overlap_of_a_box_is_the_largest_with_all_anchors(name):
+    config, drawn, (height, width) = DetectorConfig(name), torch.Generator().manual_seed(0), (480, 640)
+    corners = torch.rand(300, 2, 2, generator=drawn) * torch.tensor([width, height])
+    boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
+    boxes[:4] = torch.tensor(
+        [[0, 0, 9, 9], [width - 9, height - 9, width, height], [0, 0, width, height], [0, 0, 2, 2]]
+    )
+    overlaps = Anchors.of(config).best_overlaps(boxes, torch.tensor([height, width]).expand(300, 2))
+    torch.testing.assert_close(overlaps, box_iou(boxes, anchors_of(config, height, width)).amax(1))
+
+
+def test_objects_too_small_for_the_anchors_are_told_with_a_scale_that_fits():
+    sides = torch.tensor([8.0, 9.0, 10.0, 150.0])
+    boxes = 128 + sides[:, None] / 2 * torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    labels = torch.tensor([0, 0, 0, 1])
+    recall = best_possible_recall(DetectorConfig(), boxes, labels, torch.full((4, 2), 512), ["ant", "cow", "none"])
+    assert recall["all"] == 0.25
+    assert recall["by_class"] == {"ant": 0.0, "cow": 1.0}
+    assert (recall["better_scale"], recall["better"]) == (1.0, 1.0)
+    fitting = best_possible_recall(
+        DetectorConfig(anchor_scale=1.0), boxes, labels, torch.full((4, 2), 512), ["ant", "cow"]
+    )
+    assert fitting == {"all": 1.0, "by_class": {"ant": 1.0, "cow": 1.0}}

@@ -41,6 +41,41 @@ def scene(objects=((10.0, 20.0, 70.0, 90.0, 2), (60.0, 60.0, 120.0, 100.0, 0))):
     return images, [(128, 128), (128, 96)], [{"boxes": boxes, "labels": labels, "masks": masks}, nothing]
 
 
+def test_retinanets_fixed_numbers_are_the_official_ones():
+    model = RetinaNet(NAMED["tiny"], DetectorConfig(), CLASSES)
+    matcher, coder = model.proposal_matcher, model.box_coder
+    assert (matcher.high_threshold, matcher.low_threshold, matcher.allow_low_quality_matches) == (0.5, 0.4, True)
+    assert tuple(coder.weights) == (1, 1, 1, 1)
+    assert (model.score_thresh, model.nms_thresh, model.topk_candidates, model.detections_per_img) == (
+        *(0.05, 0.5),
+        *(1000, 100),
+    )
+    assert model.anchor_generator.num_anchors_per_location() == [9] * 5
+
+
+def test_mask_rcnns_fixed_numbers_are_the_official_ones():
+    model = MaskRCNN(NAMED["tiny"], DetectorConfig("mask_rcnn"), CLASSES)
+    rpn, heads = model.rpn, model.roi_heads
+    assert (rpn.proposal_matcher.high_threshold, rpn.proposal_matcher.low_threshold) == (0.7, 0.3)
+    assert (rpn.fg_bg_sampler.batch_size_per_image, rpn.fg_bg_sampler.positive_fraction) == (256, 0.5)
+    model.eval()
+    assert (rpn.pre_nms_top_n(), rpn.post_nms_top_n(), rpn.nms_thresh) == (1000, 1000, 0.7)
+    model.train()
+    assert (rpn.pre_nms_top_n(), rpn.post_nms_top_n()) == (2000, 1000)
+    assert rpn.anchor_generator.num_anchors_per_location() == [3] * 5
+    assert [sizes[0] for sizes in rpn.anchor_generator.sizes] == [32, 64, 128, 256, 512]
+    assert (heads.proposal_matcher.high_threshold, heads.proposal_matcher.low_threshold) == (0.5, 0.5)
+    assert (heads.fg_bg_sampler.batch_size_per_image, heads.fg_bg_sampler.positive_fraction) == (512, 0.25)
+    assert [1 / weight for weight in heads.box_coder.weights] == [0.1, 0.1, 0.2, 0.2]
+    assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.05, 0.5, 100)
+    assert (heads.box_head.fc6.out_features, heads.box_head.fc7.out_features) == (1024, 1024)
+    pooled = heads.box_roi_pool, heads.mask_roi_pool
+    assert [(pool.output_size, pool.sampling_ratio, pool.strides) for pool in pooled] == [
+        ((7, 7), 0, (4, 8, 16, 32)),
+        ((14, 14), 0, (4, 8, 16, 32)),
+    ]
+
+
 @pytest.mark.parametrize("settings", [{}, {"norm": "group"}, {"convs": 4}], ids=str)
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_parameter_learns_also_where_an_image_has_no_object(name, settings):
