@@ -7,15 +7,18 @@ training does: forward with losses, backward, AdamW, of noise with seven objects
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from jsonargparse import auto_cli
+from torch import Tensor
 
 from benchmarks.report import environment, publish, table
-from shvit_pl.deploy.benchmark import ONNX, Measured, measure, plan
+from shvit_pl.deploy.benchmark import ONNX, WHOLE, Cell, Measured, measure, plan
 from shvit_pl.deploy.detector_benchmark import (
     BACKBONE,
     PARTS,
@@ -38,7 +41,11 @@ _WANTED = {  # the most of another's time that a detector may take, by detector 
     (S4, ONNX): (R50, 0.5),
     (LIGHT, "eager"): (S1, 0.3),
 }
-_COLUMNS = ("way", "ms", "backbone ms", "rest ms", "M parameters", "GMACs", "backbone's", "time", "wanted")
+_PLAIN = "official"  # the way of torchvision's as torchvision gives it: BatchNorm not folded, in NCHW
+_COLUMNS = (
+    *("way", "ms", "backbone ms", "rest ms", "M parameters", "GMACs", "backbone's"),
+    *("time", "wanted", "of torchvision's as it is"),
+)
 _PACKAGES = ("torch", "torchvision", "timm", "onnxruntime")
 _OBJECTS = 7  # of an image, as COCO's images have
 _CLASSES = 80
@@ -89,7 +96,8 @@ def _publish(
     texts = [
         table(["RetinaNet", *_COLUMNS], rows),
         table(["RetinaNet", "s of a step", "of ResNet-50's"], [_step_row(name, steps, train_batch) for name in steps]),
-        f"{how}. ms: the whole detector; {PARTS}.",
+        f"{how}. ms: the whole detector; {PARTS}. eager: BatchNorm folded, channels last; {_PLAIN}: "
+        "neither, as torchvision gives it.",
     ]
     under = environment(_PACKAGES) | {"device": device_name(device)}
     results = {
@@ -111,11 +119,26 @@ def _inference(
         runtime=("torch", "onnx"), blocks=blocks, seconds=seconds,
     )  # fmt: skip
     sizes = {name: each.image_size for name, each in opened.items()}
-    groups = [
-        tuple(cell for cell in group if cell.runtime != ONNX or (cell.model != R50 and batch == 1))
-        for group in plan(options, sizes, device.type)
-    ]
-    return measure(groups, DetectorBuilder(opened, device), options)[0]
+    (cells,) = plan(options, sizes, device.type)
+    cells = tuple(cell for cell in cells if cell.runtime != ONNX or (cell.model != R50 and batch == 1))
+    plain = replace(cells[-1], mode=_PLAIN)
+    return measure([(*cells, plain)], _Builder(opened, device), options)[0]
+
+
+class _Builder(DetectorBuilder):
+    """Builds torchvision's detector also as it is."""
+
+    def calls(self, cell: Cell, images: Tensor) -> dict[str, Callable[[], object]]:
+        if cell.mode != _PLAIN:
+            return super().calls(cell, images)
+        model = deepcopy(self.opened[cell.model].model).to(images.device)
+        model.score_thresh = self.deployed(cell.model, cell.image_size)[0].score_thresh
+
+        def call() -> object:
+            with torch.inference_mode():
+                return model(images)
+
+        return {WHOLE: call}
 
 
 def _row(each: Measured, rates: dict[tuple[str, str], Rate]) -> list[str]:
@@ -127,6 +150,7 @@ def _row(each: Measured, rates: dict[tuple[str, str], Rate]) -> list[str]:
         _short(cell.model), way, f"{_ms(each.rate, cell.batch_size):.0f}", *parts, f"{each.cost.params / 1e6:.1f}",
         f"{each.cost.macs / 1e9:.1f}", f"{each.costs['backbone'].macs / 1e9:.1f}",
         f"{_time(each.rate, rates[other, 'eager']):.2f} of {_short(other)}", "" if most is None else f"{most}",
+        f"{_time(each.rate, rates[R50, _PLAIN]):.2f}",
     ]  # fmt: skip
 
 

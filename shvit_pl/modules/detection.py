@@ -145,13 +145,13 @@ class DetectionModule(base.TrainedModule):
         """Return what is known of the network, for `summary.json`."""
         parts = {part: {"params": cost.params, "macs": cost.macs} for part, cost in self.costs(data).items()}
         paper = detector_row(self.design, self.config.detector)
+        boxes, labels, sizes = data.sampled_objects()
+        recall = best_possible_recall(self.config.detector, boxes, labels, sizes, self.class_names or [])
         return {
             **super().facts(data),
             "detector": vars(self.config.detector),
             "parts": parts,
-            "anchor_recall": best_possible_recall(
-                self.config.detector, *data.sampled_objects(), self.class_names or []
-            ),
+            "anchor_recall": recall,
             "paper": paper and asdict(paper),
         }
 
