@@ -37,7 +37,7 @@ def main(images: int = 20_000, objects: int = 146_000, rounds: int = 5, out: Pat
     with TemporaryDirectory() as place:
         folder = Path(place, "coco")
         megabytes = _write(folder, images, objects)
-        ways = {"pycocotools": _pycocotools, "first opening": _first, "later opening": _later}
+        ways = {"pycocotools": _pycocotools, "first opening": _first, "later opening": _first}
         found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
         for number in range(rounds):
             for name, way in ways.items():
@@ -124,9 +124,6 @@ def _first(folder: Path) -> Any:
     from shvit_pl.data.objects.opening import open_objects
 
     return open_objects(ObjectsConfig(path=str(folder)))
-
-
-_later = _first
 
 
 def _row(name: str, figures: list[dict[str, float]]) -> list[str]:

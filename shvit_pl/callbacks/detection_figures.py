@@ -7,7 +7,7 @@ import lightning as L
 import numpy as np
 from matplotlib.figure import Figure
 
-from shvit_pl.callbacks.drawing import Picture, above, draw_objects, image_of, sheet
+from shvit_pl.callbacks.drawing import Picture, above, draw_objects, drawn_score, image_of, sheet
 from shvit_pl.callbacks.run_curves import DETECTION, RunCurves, save_figure
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
@@ -21,8 +21,7 @@ _IMAGES = 8
 _COLUMNS = 4
 _SIDE = 360  # pixels of an image in a sheet
 _MOST_CLASSES = 60  # in a figure
-_SCORE = 0.5  # of detections that are drawn while none is right
-ABSENT = "-"
+_ABSENT = "-"
 
 
 class DetectionFigures(RunCurves):
@@ -81,7 +80,7 @@ class DetectionFigures(RunCurves):
             write_rows(folder / FIGURES / "class_ap.csv", class_rows(results, names, pl_module.category_ids))
 
     def _draw_detections(self, results: Results, names: Sequence[str]) -> Picture:
-        score = _SCORE if results.score is None else results.score
+        score = drawn_score(results.score)
         pictures = [
             draw_objects(image, objects, names, truth["size"], _SIDE)
             for image, truth, found in self._shown
@@ -104,7 +103,7 @@ def class_rows(results: Results, names: Sequence[str], category_ids: Sequence[in
             "class": name,
             "category_id": category_ids[index],
             "objects": results.objects[index],
-            **{kind: ABSENT if values[index] is None else f"{values[index]:.4f}" for kind, values in kinds.items()},
+            **{kind: _ABSENT if values[index] is None else f"{values[index]:.4f}" for kind, values in kinds.items()},
         }
         for index, name in enumerate(names)
     ]
@@ -123,7 +122,7 @@ def draw_class_ap(results: Results, names: Sequence[str]) -> Figure:
         shown = [values[index] for index in chosen]
         axes.barh(places, [ap or 0.0 for ap in shown], height, color=COLORS[number], label=kind)
         for place, ap in zip(places, shown, strict=True):
-            axes.text((ap or 0.0) + 0.01, place, ABSENT if ap is None else f"{ap:.2f}", va="center", fontsize=7)
+            axes.text((ap or 0.0) + 0.01, place, _ABSENT if ap is None else f"{ap:.2f}", va="center", fontsize=7)
     axes.set_yticks(range(len(chosen)), [short_name(names[index]) for index in chosen])
     axes.set(xlabel="average precision (IoU 0.5 to 0.95)", xlim=(0, 1.08), ylim=(len(chosen) - 0.5, -0.5))
     if len(chosen) < len(names):

@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from PIL import Image
 
-from shvit_pl.callbacks.drawing import above, draw_objects, image_of
+from shvit_pl.callbacks.drawing import above, draw_objects, drawn_score, image_of
 from shvit_pl.callbacks.inference import PredictedFile
 from shvit_pl.data.decoding import BrokenImage, decode
 from shvit_pl.display import counted
@@ -20,7 +20,6 @@ from shvit_pl.errors import UserError
 from shvit_pl.files import remove, replacing
 
 _COLUMNS = ("file", "image_id", "category_id", "label", "score", "x", "y", "width", "height")
-_SCORE = 0.5  # without a measured one
 
 
 class DetectionsWriter(PredictedFile):
@@ -123,8 +122,7 @@ class DetectionsWriter(PredictedFile):
         self.detections += 1
 
     def _least_score(self, pl_module: Any) -> float:
-        measured = getattr(pl_module, "best_score", None)
-        return next(score for score in (self.score, measured, _SCORE) if score is not None)
+        return drawn_score(getattr(pl_module, "best_score", None)) if self.score is None else self.score
 
     def _free_name(self, file: str) -> str:
         """Return a name that no other picture has: images of several folders may be called the same."""
@@ -137,12 +135,9 @@ class DetectionsWriter(PredictedFile):
 
 def _image(data: Any, batch: Mapping[str, Any], index: int) -> torch.Tensor:
     """Return an image `(3, H, W)` in uint8: from its file, or where it has none, as the network sees it."""
-    file, size = batch["file"][index], tuple(map(int, batch["size"][index]))
-    for rotate in (True, False) if data.config.exif_rotation is True else (False, True):
-        with suppress(BrokenImage, OSError):
-            image = decode({"bytes": None, "path": file}, file, rotate, data.config.intensity_range)
-            if tuple(image.shape[1:]) == size:
-                return image
+    if path := batch["stored"][index]:
+        with suppress(BrokenImage):  # it is gone since it was read
+            return decode({"bytes": None, "path": path}, path, batch["rotated"][index], data.config.intensity_range)
     return image_of(batch, index, data.mean, data.std)
 
 

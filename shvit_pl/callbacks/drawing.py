@@ -30,6 +30,11 @@ def image_of(batch: Mapping[str, Any], index: int, mean: Sequence[float], std: S
     return (transforms.denormalize(image, tuple(mean), tuple(std))[0] * 255).round().to(torch.uint8).cpu()
 
 
+def drawn_score(best: float | None) -> float:
+    """Return the least score of detections to draw: that of the best F1, or 0.5 while it is not known."""
+    return 0.5 if best is None else best
+
+
 def above(found: Mapping[str, Any], score: float) -> dict[str, Any]:
     """Return the detections of a score or above."""
     chosen = (found["scores"] >= score).nonzero().flatten().tolist()

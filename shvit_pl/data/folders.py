@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from mimetypes import MimeTypes
 from pathlib import Path
@@ -81,6 +81,12 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
         return None
     rows = {split: _rows(folder, images, classes) for split, images in splits.items()}
     return FolderImages(rows, classes, account(len(used.difference(others)), left_out))
+
+
+def image_files(folder: Path) -> list[str]:
+    """Return the paths, as text, of all images below a folder, those of formats that can't be read included."""
+    names, left_out = _sorted_files(folder)
+    return _paths(folder, sorted([*names, *left_out.get(_ENDING, [])]))
 
 
 def table_files(folder: Path) -> tuple[dict[str, list[Path]], str]:
@@ -262,8 +268,12 @@ def _class(folder: str) -> str:
     return as_text(unicodedata.normalize("NFC", folder))
 
 
+def _paths(folder: Path, names: Iterable[str]) -> list[str]:
+    return [as_text(os.path.join(os.path.abspath(folder), name)) for name in names]
+
+
 def _rows(folder: Path, images: dict[str, str | None], classes: Sequence[str]) -> Dataset:
-    columns: dict[str, Any] = {"image": [as_text(os.path.join(os.path.abspath(folder), name)) for name in images]}
+    columns: dict[str, Any] = {"image": _paths(folder, images)}
     features = Features(image=Image(decode=False))
     if classes:
         index = {name: position for position, name in enumerate(classes)}

@@ -107,7 +107,12 @@ def _ours(
 ) -> BenchmarkedDetector:
     pixels, paper = -(-side // DIVISOR) * DIVISOR, detector_row(design, config)
     return BenchmarkedDetector(
-        *(name, model, origin, pixels, weights, "BatchNorm and residuals fused by fuse()"),
+        name=name,
+        model=model,
+        origin=origin,
+        image_size=pixels,
+        weights=weights,
+        folded="BatchNorm and residuals fused by fuse()",
         costs=lambda px: detector_cost(design, config, classes, px),
         paper=paper.line if paper else "",
     )

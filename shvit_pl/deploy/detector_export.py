@@ -26,6 +26,7 @@ from shvit_pl.models.detection.graph import DenseDetector, Detector
 _COMPARED = 64  # images
 _PIXELS, _SCORE = 1e-2, 1e-4  # allowed differences of boxes and scores
 _ALONE = 0.01  # allowed share of objects that one of both finds alone: rounding moves them over a threshold
+_PREPARED = {False: ("normalized RGB", "0"), True: ("RGB pixels from 0 to 1", "the mean")}  # and what is padded
 _OUTPUTS = {False: ("boxes", "scores", "labels"), True: ("boxes", "scores")}  # by whether the graph is dense
 
 
@@ -62,7 +63,12 @@ def write_graph(opened: OpenedDetector, options: ExportOptions) -> dict[str, str
     refuse(_mistakes(opened, options))
     side = options.image_size or -(-int(opened.data["min_size"]) // DIVISOR) * DIVISOR
     data, source = _images_of(opened, options, side)
-    given = pictures = torch.cat(list(_pictures(data, side)))
+    read = list(_pictures(data, side))
+    if not read:
+        raise UserError(
+            f"--data {data.config.path}: none of the images can be read. Give others, to verify the file on."
+        )
+    given = pictures = torch.cat(read)
     names, batch = _OUTPUTS[options.dense], 1 if not options.dense else options.batch
     say(f"converting {opened.name} ({side} px) to {options.format}")
     with replacing(options.path) as partial:
@@ -86,7 +92,7 @@ def write_graph(opened: OpenedDetector, options: ExportOptions) -> dict[str, str
                 verified = _compared(exported, opened, options, pictures, given)
         with silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
-    pixels, padding = ("RGB pixels from 0 to 1", "the mean") if options.normalize else ("normalized RGB", "0")
+    pixels, padding = _PREPARED[options.normalize]
     found = (
         f"{', '.join(names)}: all of them, before NMS" if options.dense else f"{', '.join(names)} after NMS, in pixels"
     )
@@ -156,15 +162,17 @@ def _compared(exported: Any, opened: OpenedDetector, options: ExportOptions, pic
     """Say how a file that is given images differs from the network; raises `UserError` where it finds other objects."""
     height, width = pictures.shape[-2:]
     if options.dense:
-        parts = [slice(0, 1), slice(1, 4)] if options.batch is None else [slice(0, options.batch)]
-        parts = [part for part in parts if len(pictures[part])]
-        network = DenseDetector(opened.model, (height, width))
-        pairs = [(network(pictures[part]), exported(given[part])) for part in parts]
-        moved, changed = (max(float((one[i] - other[i]).abs().max()) for one, other in pairs) for i in (0, 1))
-        if moved > _PIXELS or changed > _SCORE:
-            raise _differs(options, f"boxes by {moved:.1e} pixels and scores by {changed:.1e}")
-        sizes = ", ".join(str(len(pictures[part])) for part in parts)
-        return f"boxes {moved:.1e} pixels, scores {changed:.1e} at most, in batches of {sizes}"
+        network, batch = DenseDetector(opened.model, (height, width)), options.batch or 3
+        rows = torch.arange(-(-len(pictures) // batch) * batch) % len(pictures)  # the last batch is filled up
+        parts = [*([rows[:1]] if options.batch is None else []), *torch.split(rows, batch)]
+        largest = [0.0, 0.0]
+        for part in parts:
+            outputs = zip(largest, network(pictures[part]), exported(given[part]), strict=True)
+            largest = [max(old, float((own - other).abs().max())) for old, own, other in outputs]
+        if largest[0] > _PIXELS or largest[1] > _SCORE:
+            raise _differs(options, f"boxes by {largest[0]:.1e} pixels and scores by {largest[1]:.1e}")
+        sizes = ", ".join(dict.fromkeys(str(len(part)) for part in parts))
+        return f"boxes {largest[0]:.1e} pixels, scores {largest[1]:.1e} at most, in batches of {sizes}"
     total = alone = ties = 0
     largest = [0.0, 0.0]
     for picture, own in zip(torch.split(pictures, 1), torch.split(given, 1), strict=True):

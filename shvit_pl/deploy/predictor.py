@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -50,15 +50,15 @@ class Predictor:
         return [self._found(self._pixels(image), score) for image in images]
 
     def _pixels(self, image: Picture) -> Tensor:
+        data = self.opened.data
+        rotate = data["exif_rotation"] is not False
         if isinstance(image, Image.Image):
-            return pil_to_tensor(image.convert("RGB"))
+            return pil_to_tensor((ImageOps.exif_transpose(image) if rotate else image).convert("RGB"))
         if isinstance(image, Tensor):
             if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
                 raise UserError(f"images: a tensor is uint8 (3, H, W), and one is {image.dtype} {tuple(image.shape)}.")
             return image
-        data = self.opened.data
-        stored = {"path": str(image), "bytes": None}
-        return decode(stored, str(image), data["exif_rotation"] is True, data["intensity_range"])
+        return decode({"path": str(image), "bytes": None}, str(image), rotate, data["intensity_range"])
 
     def _found(self, pixels: Tensor, score: float) -> dict[str, Any]:
         data = self.opened.data

@@ -53,6 +53,7 @@ class DetectorConfig:
     """Most detections of an image."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "anchor_ratios", tuple(self.anchor_ratios))  # JSON has lists
         refuse([*ranges.out_of_range("model.detector", self), *self._contradictions()])
 
     @property

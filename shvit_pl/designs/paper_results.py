@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,7 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | DetectorRow | None:
     Of several rows the one of its image size is chosen, else the first.
     """
     if summary.get("task", "classification") == "detection":
-        detector = summary["detector"]
-        config = DetectorConfig(**{**detector, "anchor_ratios": tuple(detector["anchor_ratios"])})
-        return detector_row(design_of(summary["design"]), config)
+        return detector_row(design_of(summary["design"]), DetectorConfig(**summary["detector"]))
     return row_of(design_of(summary["design"]), summary["dataset"]["image_size"], bool(summary["teacher"]))
 
 
@@ -146,7 +144,8 @@ def detector_row(design: Design, config: DetectorConfig) -> DetectorRow | None:
         return None
     for line in read_rows(DETECTORS):
         if line["detector"] == config.name and design.fingerprint == resolve_design(line["name"]).fingerprint:
-            figures = {name: float(text) if text else None for name, text in list(line.items())[3:]}
+            names = [each.name for each in fields(DetectorRow) if each.name in line and each.name != "source"]
+            figures = {name: float(line[name]) if line[name] else None for name in names}
             parts = detector_cost(design, config, _COCO_CLASSES, _SIDE)
             share = parts["backbone"].macs / sum(part.macs for part in parts.values())
             conditions = f"{_COCO}; ms: {_BACKBONES}, {share:.0%} of this detector's MACs"

@@ -286,9 +286,9 @@ _OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # needed too
 def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
     """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
 
-    `few_steps` are its notes on too few steps, `task` names the kind of its training, and a detector's
-    `category_ids` and `best_scores` come too. The `flag` that names the
-    file is for messages; with `weights`, its `state_dict` comes too, mapped to the file.
+    `few_steps` are its notes on too few steps, `task` names the kind of its training, and a detector's `category_ids`
+    and `best_scores` come too. The `flag` that names the file is for messages; with `weights`, its `state_dict` comes
+    too, mapped to the file.
     """
     if not Path(path).is_file():
         raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")

@@ -89,7 +89,8 @@ class AveragePrecision(Metric):
             columns |= {"score": objects["scores"].detach().cpu().double().numpy(), "area": area.numpy()}
         else:
             crowds = objects["iscrowd"].cpu().int()
-            columns |= {"area": objects["area"].cpu().double().numpy(), "iscrowd": crowds.numpy()}
+            area = torch.as_tensor(objects["area"]).cpu().double()
+            columns |= {"area": area.numpy(), "iscrowd": crowds.numpy()}
         return {**columns, "segmentation": list(objects["rles"])} if self.masks else columns
 
     def compute(self) -> Results:

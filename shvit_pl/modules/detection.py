@@ -14,7 +14,7 @@ from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import weights
 from shvit_pl.models.detection.anchors import best_possible_recall
-from shvit_pl.models.detection.detectors import build_detector, class_numbers
+from shvit_pl.models.detection.detectors import build_detector, ids_and_scores
 from shvit_pl.models.detection.starting import load_detector
 from shvit_pl.modules import base
 from shvit_pl.modules.average_precision import AveragePrecision, Results
@@ -69,7 +69,7 @@ class DetectionModule(base.TrainedModule):
             self.images_per_device = data.config.batch_size
             self._check_batch(self.images_per_device)
         if stage == "fit" or self.category_ids is None:
-            self.category_ids = data.category_ids or list(range(len(self.class_names or ())))
+            self.category_ids = data.category_ids
 
     def _check_batch(self, images: int) -> None:
         """Raise `UserError` for a single image, of which BatchNorm would take its statistics."""
@@ -82,10 +82,10 @@ class DetectionModule(base.TrainedModule):
             )
 
     def structure(self, config: DetectionConfig) -> dict[str, Any]:
-        """Return the settings on which the network's tensors depend, by their flags."""
-        names = ("name", "width", "convs", "norm", "anchors")
-        detector = {f"model.detector.{name}": getattr(config.detector, name) for name in names}
-        return {**super().structure(config), **detector}
+        """Return the settings on which the network's tensors and what they mean depend, by their flags."""
+        names = ("name", "width", "convs", "norm", "anchor_ratios")
+        detector = {name: getattr(config.detector, name) for name in names} | {"anchor_scale": config.detector.scale}
+        return super().structure(config) | {f"model.detector.{name}": value for name, value in detector.items()}
 
     def build(self, classes: int) -> Any:
         """Make the detector for so many classes, and its metrics."""
@@ -129,9 +129,8 @@ class DetectionModule(base.TrainedModule):
     def take_weights(self) -> None:
         """Load the weights of `init_from` with the numbers of their classes, and the score of the best F1."""
         super().take_weights()
-        numbers = class_numbers(str(self.config.init_from))
-        if numbers is not None:
-            self.category_ids, self.best_scores = numbers[0] or self.category_ids, numbers[1]
+        ids, self.best_scores = ids_and_scores(str(self.config.init_from))
+        self.category_ids = ids or self.category_ids
 
     def costs(self, data: Any) -> dict[str, Cost]:
         """Return parameters, and MACs for a square image of the data's shorter side, by part."""
@@ -263,7 +262,8 @@ class DetectionModule(base.TrainedModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the dataset's own numbers of the classes, and the scores of the best F1."""
         super().on_load_checkpoint(checkpoint)
-        self.category_ids, self.best_scores = checkpoint.get("category_ids"), checkpoint.get("best_scores", {})
+        self.category_ids = checkpoint.get("category_ids") or self.category_ids
+        self.best_scores = checkpoint.get("best_scores", {})
 
 
 def _anchors_row(recall: dict[str, Any]) -> str:

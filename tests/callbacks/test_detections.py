@@ -31,6 +31,8 @@ def batch_of(truth, broken=(), ids=True):
         "size": [SIZE] * len(truth),
         "sizes": [(SIZE[0] // 2, SIZE[1] // 2)] * len(truth),
         "image": torch.zeros(len(truth), 3, 160, 192),
+        "stored": [""] * len(truth),  # as of images that are drawn, or in a table
+        "rotated": [False] * len(truth),
     }
 
 
@@ -120,9 +122,9 @@ def test_pictures_are_drawn_at_the_size_of_the_file(tmp_path, monkeypatch):
     found, truth = hard_set(2)
     (tmp_path / "folder").mkdir()
     Image.new("RGB", (900, 700), "red").save("folder/0.jpg")
-    Image.new("RGB", (900, 700), "red").save("folder/1.jpg")
+    Image.new("RGB", (900, 700), "red").save("folder/1.jpg")  # of the same name as one in a table
     batch = batch_of(truth)
-    batch["size"] = [(700, 900), (350, 450)]  # the second is of another image
+    batch["size"], batch["stored"] = [(700, 900), (350, 450)], ["folder/0.jpg", ""]
     writer = DetectionsWriter("out.json", draw="drawn", score=1.1)
     writer.on_predict_start(TRAINER, MODULE)
     writer.on_predict_batch_end(TRAINER, MODULE, found, batch, 0)
@@ -131,6 +133,24 @@ def test_pictures_are_drawn_at_the_size_of_the_file(tmp_path, monkeypatch):
     assert first.shape == (700, 900, 3)
     assert first[..., 0].min() > 250 > 5 > first[..., 1:].max()
     assert (second == 128).all()
+
+
+def test_pictures_are_turned_as_the_network_saw_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, truth = hard_set(2)
+    exif, half = Image.Exif(), Image.new("RGB", (640, 640), "white")
+    exif[0x0112] = 3
+    half.paste("black", (0, 0, 640, 320))
+    half.save("0.jpg", exif=exif)
+    batch = batch_of(truth)
+    batch |= {"size": [(640, 640)] * 2, "stored": ["0.jpg"] * 2, "rotated": [True, False]}
+    writer = DetectionsWriter("out.json", draw="drawn", score=1.1)
+    writer.on_predict_start(TRAINER, MODULE)
+    writer.on_predict_batch_end(TRAINER, MODULE, found, batch, 0)
+    writer.on_predict_end(TRAINER, MODULE)
+    turned, stored = (np.asarray(Image.open(tmp_path / "drawn" / name)) for name in ("0.png", "1.png"))
+    assert turned[:300].mean() > 250 > 5 > turned[340:].mean()
+    assert stored[:300].mean() < 5 < 250 < stored[340:].mean()
 
 
 @pytest.mark.parametrize(("broken", "strict"), [(["0.jpg", "1.jpg", "2.jpg"], False), (["1.jpg"], True)])

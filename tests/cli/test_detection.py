@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from shvit_pl import load
 from shvit_pl.cli import main
 from shvit_pl.designs.detector import DetectorConfig
-from shvit_pl.models.detection.detectors import build_detector, open_detector, save_detector
+from shvit_pl.models.detection.detectors import build_detector, ids_and_scores, open_detector, save_detector
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import MASKS, SCENES, assert_same, content, metrics, needs_two_cores, stopped_by, weights
 from tests.cli.runs import SMALL_DETECTOR as SMALL
@@ -232,6 +232,18 @@ def test_a_checkpoint_of_another_task_is_refused(run, line, tmp_path, monkeypatc
     assert "the checkpoint is of the task detection" in line()
 
 
+@pytest.mark.parametrize("flag", ["anchor_scale=2", "anchor_ratios=[1, 2, 3]"])
+def test_weights_are_not_measured_with_other_anchors(flag, run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["validate", f"--ckpt_path={run}", f"--model.detector.{flag}"]) == 2
+    assert f"the checkpoint is of another network (model.detector.{flag.split('=')[0]} is" in line()
+
+
+def test_weights_of_another_program_have_no_ids_or_scores(tmp_path):
+    torch.save({"state_dict": {"model.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    assert ids_and_scores(str(tmp_path / "other.ckpt")) == (None, {})
+
+
 def test_the_help_of_a_task_shows_its_flags_alone(capsys):
     assert main(["fit", "--task=detection", "--help"]) == 0
     printed = capsys.readouterr().out
@@ -284,6 +296,17 @@ def test_a_dense_export_takes_batches_of_any_size(run, tmp_path, monkeypatch, ca
         boxes, scores = session.run(None, {"images": np.zeros((batch, 3, 128, 128), "float32")})
         assert boxes.shape[0] == scores.shape[0] == batch
         assert boxes.shape[1:] == (scores.shape[1], 4)
+    for scene in formats.SCENES["train"]:
+        formats.picture(tmp_path / "images" / scene.name, scene)
+    fixed = ["--format=onnx", "--output=b.onnx", "--dense", "--batch_size=8"]
+    assert main(["export", str(run), *fixed, "--data=images"]) == 0
+    printed = capsys.readouterr().out
+    assert "on 3 images of images" in printed
+    assert "at most, in batches of 8" in printed
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "0.png").write_bytes(b"no image")
+    assert main(["export", str(run), "--format=onnx", "--output=c.onnx", "--data=broken"]) == 2
+    assert "--data broken: none of the images can be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.detector import DetectorConfig, detector_cost
-from shvit_pl.designs.paper_results import FILE, paper_row
+from shvit_pl.designs.paper_results import FILE, detector_row, paper_row
 
 LINES = list(csv.DictReader(FILE.open(newline="")))
 
@@ -77,6 +77,8 @@ def test_a_detector_finds_its_row_of_table_5_whose_latency_is_the_backbones(dete
     share = parts["backbone"].macs / sum(part.macs for part in parts.values())
     assert row.conditions.endswith(f"iPhone 12), {share:.0%} of this detector's MACs")
     assert "the backbone alone at 512 pixels" in row.conditions
+    as_json = json.loads(json.dumps(asdict(DetectorConfig(**detector))))
+    assert detector_row(resolve_design("s4"), DetectorConfig(**as_json)) == row
 
 
 @pytest.mark.parametrize(("design", "detector"), [("s1", {}), ("s4", {"width": 64}), ("s4", {"norm": "group"})])

@@ -18,11 +18,10 @@ from shvit_pl.data.objects.masks import Masks, parse_masks
 from shvit_pl.errors import UserError, first_few, first_names
 
 Marks = NDArray[np.bool_]
-LOST_SHARE = BROKEN_SHARE  # of boxes, or of images, that may be left out
 _LEAST_SIDE, _LEAST_SHARE = 1.0, 0.2  # of a clipped box: pixels, and share of its area
 _MANY_CROWDS = 0.5  # of the objects
 
-NO_SIDE, OUTSIDE, NO_MASK = "no width or height", "outside the image", "an empty mask"
+_NO_SIDE, _OUTSIDE, _NO_MASK = "no width or height", "outside the image", "an empty mask"
 
 
 @dataclass
@@ -93,10 +92,10 @@ def judge(found: Found, config: ObjectsConfig, known: Sequence[str]) -> Judged:
 
 def _check_images(found: Found, splits: Sequence[Annotations]) -> None:
     total = sum(len(split.names) for split in splits) + len(found.missing)
-    if len(found.missing) > LOST_SHARE * total:
+    if len(found.missing) > BROKEN_SHARE * total:
         raise UserError(
             f"data.path: {len(found.missing)} of {total} images are not there ({first_names(found.missing, 2)}), and "
-            f"more than {LOST_SHARE:.0%} stops a run. Put them beside their annotations, or correct the paths."
+            f"more than {BROKEN_SHARE:.0%} stops a run. Put them beside their annotations, or correct the paths."
         )
     if not any(split.rows for split in splits):
         raise UserError("data.path: no split has a box. Give data with boxes, or name their column and field.")
@@ -176,7 +175,7 @@ def _repair(
     no_side = (sides <= 0).any(1) & readable
     with np.errstate(invalid="ignore"):
         little = (left < np.minimum(_LEAST_SIDE, sides)).any(1) | (left.prod(1) < _LEAST_SHARE * sides.prod(1))
-    return inside, clipped & ~no_side, {NO_SIDE: no_side, OUTSIDE: little & clipped & ~no_side & readable}
+    return inside, clipped & ~no_side, {_NO_SIDE: no_side, _OUTSIDE: little & clipped & ~no_side & readable}
 
 
 def _judge_masks(
@@ -197,12 +196,12 @@ def _judge_masks(
             f"data.mask_key: {len(masks.wrong)} mask{'s do' if len(masks.wrong) > 1 else ' does'} not fit: {reason} in "
             f"{where(index)}. Correct or remove them."
         )
-    if without.sum() > LOST_SHARE * left.sum():
+    if without.sum() > BROKEN_SHARE * left.sum():
         notes.append(
             f"masks are not used: {without.sum()} of {left.sum()} objects have none ({where(_first(without))})"
         )
         return False
-    dropped[NO_MASK] = without
+    dropped[_NO_MASK] = without
     return True
 
 
@@ -224,12 +223,12 @@ def _names(marks: Marks, where: Callable[[int], str]) -> list[str]:
 def _check_dropped(found: Found, reasons: dict[str, list[str]], total: int, form: BoxFormat) -> None:
     total += sum(len(names) for names in found.lost.values())
     count = sum(len(names) for names in reasons.values())
-    if count > LOST_SHARE * total:
+    if count > BROKEN_SHARE * total:
         parts = ", ".join(f"{len(names)} {reason} (such as {names[0]})" for reason, names in reasons.items())
-        doubtful = not found.box_format and (NO_SIDE in reasons or OUTSIDE in reasons)
+        doubtful = not found.box_format and (_NO_SIDE in reasons or _OUTSIDE in reasons)
         check = f" Is --data.box_format {form} right? If so, correct or remove them." if doubtful else ""
         raise UserError(
-            f"data.path: {count} of {total} boxes can't be used: {parts}; more than {LOST_SHARE:.0%} stops a run."
+            f"data.path: {count} of {total} boxes can't be used: {parts}; more than {BROKEN_SHARE:.0%} stops a run."
             f"{check or ' Correct or remove them.'}"
         )
 

@@ -44,7 +44,7 @@ def choose_objects(config: ObjectsConfig, stage: str, held_out: bool, known: Seq
     there, or ambiguous.
     """
     if config.path == SCENES:
-        return _scenes(config)
+        return _scenes(config, stage)
     if stage == "predict":
         return _to_predict(config)
     chosen = ChosenObjects(**vars(open_objects(config, [] if stage == "fit" else known)))
@@ -73,13 +73,18 @@ def _trained_on(chosen: ChosenObjects, config: ObjectsConfig) -> ChosenObjects:
     if ceil(config.train_fraction * len(rows)) < len(rows):
         rows, _ = _divided(rows, config.train_fraction, config.split_seed, "data.train_fraction")
     for name, part in (("training", rows), ("validation", evaluated)):
-        if not _objects_of_each(part).any():
+        if not learned_of_each(part).any():
+            if entries_of_each(part).any():
+                raise UserError(
+                    f"data.crowd ignore: all objects of the {len(part)} {name} images are crowds (iscrowd 1), which "
+                    "are neither trained on nor measured. If they are objects, give --data.crowd object."
+                )
             raise UserError(
                 f"data.path {config.path!r}: none of the {len(part)} {name} images has an object ({note}). Give a "
                 f"split with objects by --data.{'train' if part is rows else 'validation'}_split, or more images."
             )
     if not config.keep_empty:
-        rows = rows.select(np.flatnonzero(_objects_of_each(rows)))
+        rows = rows.select(np.flatnonzero(entries_of_each(rows)))
     by_stage = {"train": rows, "validate": evaluated}
     if "test" in found and train != "test":
         by_stage["test"] = found["test"]
@@ -100,10 +105,21 @@ def _divided(rows: Dataset, fraction: float, seed: int, flag: str) -> tuple[Data
     return rows.select(np.sort(drawn[:first])), rows.select(np.sort(drawn[first:]))
 
 
-def _objects_of_each(rows: Dataset) -> Any:
-    """Return the number of objects of each image."""
-    column = rows.select_columns("objects").with_format("arrow")[:]["objects"].combine_chunks()
-    return np.diff(column.field("category").offsets.to_numpy())
+def objects_of(rows: Dataset) -> Any:
+    """Return the column of objects, as Arrow."""
+    return rows.select_columns("objects").with_format("arrow")[:]["objects"].combine_chunks()
+
+
+def entries_of_each(rows: Dataset) -> Any:
+    """Return the number of objects and crowds of each image."""
+    return np.diff(objects_of(rows).field("category").offsets.to_numpy())
+
+
+def learned_of_each(rows: Dataset) -> Any:
+    """Return the number of objects of each image that are no crowds."""
+    crowds = objects_of(rows).field("iscrowd")
+    before = np.concatenate([[0], np.cumsum(~crowds.values.to_numpy(zero_copy_only=False))])
+    return np.diff(before[crowds.offsets.to_numpy()])
 
 
 def _to_predict(config: ObjectsConfig) -> ChosenObjects:
@@ -134,11 +150,11 @@ def _to_predict(config: ObjectsConfig) -> ChosenObjects:
     )
 
 
-def _scenes(config: ObjectsConfig) -> ChosenObjects:
+def _scenes(config: ObjectsConfig, stage: str) -> ChosenObjects:
     drawn, held_out = Scenes(held_out=False), Scenes(held_out=True)
     evaluated = [{"number": number} for number in range(VALIDATION_SCENES)]
     return ChosenObjects(
-        class_names=_DIGITS,
+        class_names=None if stage == "predict" else _DIGITS,
         category_ids=list(range(len(_DIGITS))),
         has_masks=True,
         by_stage={

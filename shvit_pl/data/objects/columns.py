@@ -1,7 +1,6 @@
 """Objects in a column: `metadata.jsonl` beside images, and datasets of parquet, of arrow or of the Hub."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from shvit_pl.data.objects.image_places import ImagePlaces
 from shvit_pl.data.opening import NAMES_OF_PATHS, open_source
 from shvit_pl.data.splits import image_column
 from shvit_pl.errors import UserError, first_line
-from shvit_pl.files import as_text
+from shvit_pl.files import as_text, from_text
 
 _USUAL: dict[str, BoxFormat] = {
     **dict.fromkeys(("cppe-5", "rishitdagli/cppe-5"), "xywh"),
@@ -44,7 +43,7 @@ def find_dataset(config: ObjectsConfig) -> Source:
     stored = {split: _stored(rows, image) for split, rows in splits.items()}
     kept = {split: rows for split, rows in stored.items() if rows is not None}
     paths = {split: _paths(rows, image) for split, rows in splits.items() if split not in kept}
-    stats = {split: stats_of(own) for split, own in paths.items()}
+    stats = {split: stats_of(map(_absolute, own)) for split, own in paths.items()}
     stamp = [config.path, opened.commit, {split: rows._fingerprint for split, rows in splits.items()}, stats]
 
     def read() -> Found:
@@ -157,20 +156,25 @@ def _read_dataset(
         own = paths.get(split)
         ids = _image_ids(tables[split], own or range(len(rows)))
         for number, row in enumerate(tables[split]):
-            path = own[number] if own else ""
-            if own and not os.path.exists(path):
-                found.missing.append(path)
+            name = own[number] if own else ""
+            path = _absolute(name) if own else ""
+            if own and not from_text(path).exists():
+                found.missing.append(name)
                 continue
-            annotations.add_image(path, ids[number], size_of(row), path)
+            annotations.add_image(name, ids[number], size_of(row), path)
             columns.add(annotations, row)
     return found
 
 
 def _paths(rows: Dataset, image: str) -> list[str]:
-    """Return the paths of images; relative ones begin at the working folder."""
+    """Return the paths of images as they are written."""
     column = rows.cast_column(image, Image(decode=False)) if isinstance(rows.features[image], Image) else rows
-    paths = [(entry["path"] if isinstance(entry, dict) else entry) or "" for entry in column[image]]
-    return [as_text(str(Path(path).expanduser().absolute())) for path in paths]
+    return [(entry["path"] if isinstance(entry, dict) else entry) or "" for entry in column[image]]
+
+
+def _absolute(path: str) -> str:
+    """Return a path as text; a relative one begins at the working folder."""
+    return as_text(str(Path(path).expanduser().absolute()))
 
 
 def _image_ids(rows: Sequence[Mapping[str, Any]], others: Sequence[Any]) -> Sequence[Any]:

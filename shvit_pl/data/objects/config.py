@@ -47,7 +47,8 @@ class ObjectsConfig(SplitConfig):
     flip: ranges.Probability = 0.5
     """Probability of a training image to be flipped left to right."""
     exif_rotation: bool | Literal["auto"] = "auto"
-    """Turn images upright as their EXIF block says; auto: where only the turned image has the annotated size."""
+    """Turn images upright as their EXIF block says; auto: annotated ones where only the turned image has the annotated
+    size, or in YOLO's folders, and those to predict on that are not annotated."""
     most_objects: ranges.FromOne | None = None
     """Most objects of an image to train on, drawn anew each time (default: all)."""
     batch_size: ranges.FromOne = 2

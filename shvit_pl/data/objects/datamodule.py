@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from shvit_pl.data import loaders, splits
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.objects import reading
-from shvit_pl.data.objects.choice import choose_objects
+from shvit_pl.data.objects.choice import choose_objects, learned_of_each, objects_of
 from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.transforms import Batch
 from shvit_pl.errors import UserError
@@ -124,8 +124,9 @@ class ObjectsDataModule(DataModule):
         """Return the number of objects of each class to train on; None for scenes, which are new in each epoch."""
         if self.chosen.scenes:
             return None
-        objects = self.chosen.by_stage["train"].select_columns("objects").with_format("arrow")[:]["objects"]
-        categories = objects.combine_chunks().field("category").flatten().to_numpy()
+        objects = objects_of(self.chosen.by_stage["train"])
+        crowds = objects.field("iscrowd").flatten().to_numpy(zero_copy_only=False)
+        categories = objects.field("category").flatten().to_numpy()[~crowds]
         return np.bincount(categories, minlength=len(self.class_names or ())).tolist()
 
     def sampled_objects(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,13 +137,14 @@ class ObjectsDataModule(DataModule):
         """
         rows, found = self.chosen.by_stage["train"], []
         scenes = self.chosen.scenes.get("train")
-        for number in range(0, len(rows), ceil(len(rows) / (_SCENES if scenes else _SAMPLE))):
-            if scenes is not None:
-                pixels, objects = scenes.draw((0, number))
-                height, width = pixels.shape[1:]
-            else:
-                row = rows[number]
-                height, width, objects = row["height"], row["width"], reading.columns_of(row["objects"])
+        if scenes is not None:
+            drawn = [scenes.draw((0, number)) for number in range(min(len(rows), _SCENES))]
+            images = [(*pixels.shape[1:], objects) for pixels, objects in drawn]
+        else:
+            places = np.flatnonzero(learned_of_each(rows))
+            chosen = rows.select(places[:: ceil(len(places) / _SAMPLE)]).select_columns(["height", "width", "objects"])
+            images = [(row["height"], row["width"], reading.columns_of(row["objects"])) for row in chosen]
+        for height, width, objects in images:
             sides = reading.resized_sides(height, width, self.config.min_size, self.config.max_size)
             boxes = objects["boxes"] * torch.tensor([sides[1] / width, sides[0] / height]).repeat(2)
             learned = ~objects["iscrowd"]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from shvit_pl.data.folders import SPLITS, account, read_images
+from shvit_pl.data.folders import SPLITS, account, image_files
 
 
 class ImagePlaces:
@@ -14,8 +14,7 @@ class ImagePlaces:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        found = read_images(folder, sort=False)
-        paths = [] if found is None else [image["path"] for image in found.splits["train"]["image"]]
+        paths = image_files(folder)
         self._paths, self._taken = set(paths), set[str]()
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in paths:

@@ -58,6 +58,8 @@ class ObjectReader:
         image, scale = resized(pixels, side, self.config.max_size)
         chosen = self._chosen(objects, draws) if self.train and objects is not None else None
         item: Item = {"image": image, "file": file, "broken": "", "counted": True, "size": size}
+        item["stored"] = file if stored is not None and stored["bytes"] is None else ""
+        item["rotated"] = self._rotates(row)
         item["image_id"] = json.dumps(row["number"]) if self.scenes is not None else row.get("image_id")
         if objects is not None and chosen is None:
             item["truth"] = self._truth(objects, size, item["image_id"])
@@ -74,9 +76,18 @@ class ObjectReader:
         """Return pixels `(3, H, W)`, and the objects as columns of arrays; None where none are known."""
         if self.scenes is not None:
             return self.scenes.draw(key or (*_NO_KEY, row["number"]))
-        rotate = row.get("rotate", self.config.exif_rotation is True)
-        pixels = decode(row[self.image_column], file, rotate, self.config.intensity_range)
-        return pixels, columns_of(row["objects"]) if "objects" in row else None
+        pixels = decode(row[self.image_column], file, self._rotates(row), self.config.intensity_range)
+        if "objects" not in row:
+            return pixels, None
+        if pixels.shape[1:] != (row["height"], row["width"]):  # boxes would be misplaced
+            sides = f"{pixels.shape[2]} x {pixels.shape[1]} pixels, annotated are {row['width']} x {row['height']}"
+            raise BrokenImage(f"{file}: {sides}.")
+        return pixels, columns_of(row["objects"])
+
+    def _rotates(self, row: Item) -> bool:
+        """Return whether an image is turned as its EXIF block says: upright, unless annotations say otherwise."""
+        rotate: bool = row.get("rotate", self.config.exif_rotation is not False)
+        return rotate
 
     def _side(self, draws: torch.Generator) -> int:
         if self.config.scales is None:
@@ -118,11 +129,11 @@ class ObjectReader:
 
 
 def columns_of(objects: dict[str, Any]) -> dict[str, Any]:
-    """Return the objects of a row: tensors `boxes`, `labels`, `area` and `iscrowd`, and `polygons` and `rle`."""
+    """Return the objects of a row: tensors `boxes`, `labels`, `iscrowd`, an array `area`, `polygons` and `rle`."""
     return {
         "boxes": torch.from_numpy(np.asarray(objects["bbox"], np.float32).reshape(-1, 4)),
         "labels": torch.tensor(objects["category"], dtype=torch.int64),
-        "area": torch.tensor(objects["area"], dtype=torch.float64),
+        "area": np.asarray(objects["area"], np.float64),  # no tensor: Apple's GPUs have no float64
         "iscrowd": torch.tensor(objects["iscrowd"], dtype=torch.bool),
         "polygons": objects["polygons"],
         "rle": objects["rle"],

@@ -56,7 +56,7 @@ class Scenes:
         return pixels.expand(3, -1, -1).contiguous(), {
             "boxes": torch.tensor(boxes, dtype=torch.float32),
             "labels": torch.tensor(labels),
-            "area": torch.tensor([float(mask.sum()) for mask in masks], dtype=torch.float64),
+            "area": np.array([float(mask.sum()) for mask in masks]),
             "iscrowd": torch.zeros(len(labels), dtype=torch.bool),
             "masks": torch.from_numpy(np.stack(masks).astype(np.uint8)),
         }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from shvit_pl.data.folders import SPLITS, account, read_images
+from shvit_pl.data.folders import SPLITS, account, image_files
 from shvit_pl.data.objects.annotations import Annotations, Found, Source, stats_of
 from shvit_pl.errors import UserError, first_line
 from shvit_pl.files import as_text, from_text
@@ -98,8 +98,7 @@ def _images(place: Path) -> list[str]:
     if place.is_file():
         lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
         return [as_text(os.path.normpath(place.parent / line)) for line in lines if line]
-    found = read_images(place, sort=False)
-    return [] if found is None else [image["path"] for image in found.splits["train"]["image"]]
+    return image_files(place)
 
 
 def _label_file(image: str) -> str:
@@ -115,10 +114,10 @@ def _read(images: _Set) -> Found:
     for split, paths in images.images.items():
         annotations = found.splits[split] = Annotations(split)
         for path in paths:
-            if not from_text(path).exists():
-                found.missing.append(path)
-                continue
             name = os.path.relpath(path, images.file.parent.absolute())
+            if not from_text(path).exists():
+                found.missing.append(name)
+                continue
             annotations.add_image(name, name, path=path)
             labels = from_text(_label_file(path))
             if not labels.is_file():

@@ -22,6 +22,8 @@ from shvit_pl.models.network_names import DETECTORS, NetworkName, find_network, 
 from shvit_pl.models.weights import NoAverageError, read_checkpoint, tensors_in
 from shvit_pl.runs.folder import FinishedRun
 
+WEIGHTS, SETTINGS = "model.safetensors", "config.json"
+_IMAGES = ("min_size", "max_size", "exif_rotation", "intensity_range")  # settings that images are read by
 _KINDS: dict[str, Any] = {"retinanet": RetinaNet, "mask_rcnn": MaskRCNN}
 
 
@@ -52,9 +54,6 @@ class OpenedDetector:
     """The score of the best F1 in the run's validation."""
     file: Path
     """Where the weights are from."""
-
-
-WEIGHTS, SETTINGS = "model.safetensors", "config.json"
 
 
 def is_detector(name: str) -> bool:
@@ -107,9 +106,6 @@ def _open_checkpoint(name: str, file: Path, averaged: bool | None) -> OpenedDete
     ids, score = content["category_ids"] or range(len(classes)), content["best_scores"]
     best = score.get("val_ema" if averaged else "val")
     return OpenedDetector(name, model.eval(), design, config, classes, list(ids), content["data"], averaged, best, file)
-
-
-_IMAGES = ("min_size", "max_size", "exif_rotation", "intensity_range")  # settings that images are read by
 
 
 def save_detector(opened: OpenedDetector, folder: Path) -> None:
@@ -176,17 +172,20 @@ def saved_settings(name: str) -> DetectorSettings:
         raise UserError(f"{name!r}: no detector that shvit-pl push has written ({reason}). Give another.") from error
 
 
-def class_numbers(name: str) -> tuple[list[int] | None, dict[str, float | None]] | None:
+def ids_and_scores(name: str) -> tuple[list[int] | None, dict[str, float | None]]:
     """Return the dataset's own numbers of the classes of weights, and the scores of the best F1 by `val` and `val_ema`.
 
-    None where the weights are not a detector's of ours.
+    None and nothing where the weights are not a detector's of ours.
     """
     source = find_weights(name)
     if source.kind == "checkpoint":
-        content = read_checkpoint(source.place, flag="")
+        try:
+            content = read_checkpoint(source.place, flag="")
+        except UserError:  # another program's
+            return None, {}
         return content["category_ids"] or None, content["best_scores"]
     if source.kind not in ("folder", "hub") or not is_detector(name):
-        return None
+        return None, {}
     saved = saved_settings(name)
     return saved.category_ids, {"val": saved.best_score}
 
@@ -198,4 +197,5 @@ def _open_saved(source: NetworkName) -> OpenedDetector:
         model.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{source.name!r}: {WEIGHTS} is not of its {SETTINGS} ({one_line(error)[:120]}).") from error
-    return OpenedDetector(source.name, model.eval(), *saved[:5], False, saved.best_score, weights)
+    settings = saved._asdict()
+    return OpenedDetector(name=source.name, model=model.eval(), averaged=False, file=weights, **settings)

@@ -18,7 +18,7 @@ from shvit_pl.models.detection.anchors import Anchors
 from shvit_pl.models.detection.pyramid import Features
 from shvit_pl.models.shvit import build_network
 
-BELOW, BETWEEN = Matcher.BELOW_LOW_THRESHOLD, Matcher.BETWEEN_THRESHOLDS  # background, and what does not count
+_BELOW, _BETWEEN = Matcher.BELOW_LOW_THRESHOLD, Matcher.BETWEEN_THRESHOLDS  # background, and what does not count
 Sizes = Sequence[tuple[int, int]]
 Objects = dict[str, Tensor]
 """Of an image: `boxes` `(N, 4)` in pixels (x1, y1, x2, y2), `labels` `(N,)` from 0, `scores` `(N,)` of those found.
@@ -56,10 +56,10 @@ class RetinaNet(detection.RetinaNet):
         """Return the losses by name; anchors that lie mostly in a crowd don't count."""
         matches = []
         for own, target in zip(anchors, targets, strict=True):
-            match = torch.full((len(own),), BELOW, device=own.device)
+            match = torch.full((len(own),), _BELOW, device=own.device)
             if len(target["boxes"]):
                 match = self.proposal_matcher(box_iou(target["boxes"], own))
-            matches.append(match.masked_fill((match == BELOW) & in_crowd(own, target), BETWEEN))
+            matches.append(match.masked_fill((match == _BELOW) & in_crowd(own, target), _BETWEEN))
         losses: dict[str, Tensor] = self.head.compute_loss(targets, head_outputs, anchors, matches)
         return losses
 
@@ -88,9 +88,11 @@ def in_crowd(boxes: Tensor, target: Objects) -> Tensor:
     crowds = target.get("crowds")
     if crowds is None or not len(crowds):
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    low, high = torch.max(boxes[:, None, :2], crowds[:, :2]), torch.min(boxes[:, None, 2:], crowds[:, 2:])
-    shared = (high - low).clamp(min=0).prod(2).amax(1)
-    return shared > box_area(boxes) / 2
+    half, inside = box_area(boxes) / 2, torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    for crowd in crowds:  # one by one: there may be many, of 200 000 anchors
+        low, high = torch.max(boxes[:, :2], crowd[:2]), torch.min(boxes[:, 2:], crowd[2:])
+        inside |= (high - low).clamp(min=0).prod(1) > half
+    return inside
 
 
 def norm_layer(config: DetectorConfig) -> Callable[[int], nn.Module] | None:

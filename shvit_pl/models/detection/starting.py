@@ -33,7 +33,7 @@ def load_detector(model: Any, source: str, averaged: bool = False) -> LoadReport
         UserError: when the source can't be read, or is of another design or detector. The model is then unchanged.
     """
     _, state = read_weights(source, averaged)
-    if is_official(state):
+    if _is_official(state):
         state = from_official(state)
     if not any(key.startswith("backbone.net.") for key in state):
         report = load_state(model.backbone.net, {timm_key(key): value for key, value in state.items()}, source)
@@ -78,7 +78,7 @@ _WITHOUT_BACKGROUND = ("roi_heads.box_predictor.bbox_pred.", "roi_heads.mask_pre
 _OF_A_BOX = {"roi_heads.box_predictor.bbox_pred.": 4}  # rows of each class
 
 
-def is_official(state: Mapping[str, Tensor]) -> bool:
+def _is_official(state: Mapping[str, Tensor]) -> bool:
     """Return whether tensors are those of an official detector."""
     return any(key.startswith(_PARTS) for key in state)
 

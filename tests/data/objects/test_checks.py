@@ -228,6 +228,12 @@ def test_many_crowds_are_warned_of_and_can_be_objects(tmp_path, caplog):  # 17
             assert opened(path).counts["crowds"] == 180
         assert "--data.crowd object" in caplog.text
     assert opened(path, crowd="object").counts["crowds"] == 0
+    settings = {"path": str(path), "min_size": 64, "max_size": 64, "batch_size": 1}
+    with refused("data.crowd ignore: all objects of the 2 training images are crowds"):
+        ObjectsDataModule(**settings).setup("fit")
+    data = ObjectsDataModule(**settings, crowd="object")
+    data.setup("fit")
+    assert sum(data.facts()["objects_per_class"]) == len(data.sampled_objects()[0]) == 120
 
 
 def test_few_masks_are_not_used(tmp_path):  # 18

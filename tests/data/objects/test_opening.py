@@ -116,6 +116,15 @@ def test_images_that_changed_are_read_anew(tmp_path):
         opened(paths)
 
 
+@pytest.mark.parametrize("archive", ["train2017.zip", "old.parquet", "images.tar"])
+def test_an_archive_beside_the_images_hides_none(archive, tmp_path):
+    for write in (formats.coco, formats.yolo_boxes):
+        folder = tmp_path / write.__name__
+        folder.mkdir()
+        (folder / archive).write_bytes(b"an archive")
+        assert len(opened(write(folder)).splits["train"]) == 3
+
+
 def test_a_killed_writer_leaves_nothing_and_two_at_once_agree(tmp_path):
     path, processes = formats.coco(tmp_path), multiprocessing.get_context("fork")
     ready, results = processes.Event(), processes.Queue()

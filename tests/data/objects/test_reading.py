@@ -162,6 +162,43 @@ def test_a_broken_image_leaves_with_its_boxes(tmp_path):
     assert "truth" not in evaluated
 
 
+def test_an_image_that_is_not_of_its_annotated_size_leaves_with_its_boxes(tmp_path):
+    data = opened(tmp_path)
+    formats.picture(tmp_path / "train2017" / "0.png", Scene("0.png", [], size=(128, 64)))
+    read = item(data)
+    assert read["broken"].endswith("0.png: 128 x 64 pixels, annotated are 64 x 32.")
+    assert not read["counted"]
+
+
+def test_crowds_are_no_objects_to_train_on(tmp_path):
+    data = opened(tmp_path, TRAIN)
+    assert data.per_class() == [1, 1, 0]
+    boxes, labels, sizes = data.sampled_objects()
+    assert boxes.tolist() == [[16, 8, 48, 40], [0, 0, 16, 16]]
+    assert (labels.tolist(), sizes.tolist()) == ([0, 1], [[64, 128]] * 2)
+
+
+def test_an_image_that_can_not_be_read_is_not_sampled(tmp_path):
+    scenes = [Scene(f"{number}.png", [Thing((8, 4, 24, 20), 0)]) for number in range(100)]
+    folder = formats.yolo_boxes(tmp_path, {**formats.SCENES, "train": scenes})
+    (folder / "images" / "train" / "7.png").write_bytes(b"no image")
+    data = ObjectsDataModule(replace(CONFIG, path=str(folder)))
+    data.setup("fit")
+    assert len(data.sampled_objects()[0]) == 99
+
+
+@pytest.mark.parametrize(("rotation", "size"), [("auto", (64, 32)), (True, (64, 32)), (False, (32, 64))])
+def test_images_that_are_not_annotated_are_turned_upright_to_predict_on(rotation, size, tmp_path):
+    exif = PILImage.Exif()
+    exif[0x0112] = 6
+    PILImage.new("RGB", (64, 32)).save(tmp_path / "0.jpg", exif=exif)
+    data = ObjectsDataModule(replace(CONFIG, path=str(tmp_path), exif_rotation=rotation))
+    data.setup("predict")
+    read = item(data, stage="predict")
+    assert (read["size"], read["rotated"]) == (size, rotation is not False)
+    assert read["stored"] == str(tmp_path / "0.jpg")
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK", "I;16", "P", "RGBA"])
 def test_images_of_any_kind_are_three_channels_of_a_byte(mode, tmp_path):  # 25
     data = opened(tmp_path)
@@ -185,6 +222,12 @@ def test_scenes_are_drawn_by_their_key_and_never_with_a_digit_held_out():
     assert not {each.numpy().tobytes() for each in trained.ink} & {each.numpy().tobytes() for each in held_out.ink}
     assert (masks_to_boxes(objects["masks"].bool()) + torch.tensor([0, 0, 1, 1]) == objects["boxes"]).all()
     assert objects["area"].tolist() == objects["masks"].sum((1, 2)).tolist()
+
+
+def test_any_detector_may_predict_on_scenes():
+    data = ObjectsDataModule(min_size=128, max_size=128)
+    data.setup("predict")
+    assert data.class_names is None
 
 
 def test_epochs_have_new_scenes_and_a_validation_always_the_same():
