@@ -482,6 +482,8 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "Run it where SLURM answers": "tests/sweep/engine/test_slurm.py::"
     "test_a_slurm_that_does_not_answer_is_refused_with_what_it_says",
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
+    "data.crowd ignore: all objects of": "tests/data/objects/test_checks.py::"
+    "test_many_crowds_are_warned_of_and_can_be_objects",
     "boxes only, and model": "tests/cli/test_detection.py::"
     "test_masks_that_are_not_there_are_refused_before_the_first_step",
     "the boxes could be": "tests/data/objects/test_box_format.py::"
@@ -518,7 +520,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "--image_size or --device", "--image_size, --batch_size or --dtype",  # memory: any smaller value may do
     "more than the device's memory holds", "not a finite number at step", "can't be written (",
     "Give --data.num_workers {} (now", "Too few images to say", "Several values are separated",  # advice
-    "the images use few of their 16 bits",
+    "the images use few of their 16 bits", "with --model.detector.anchor_scale {}", "predict --draw draws",
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "set by --nodes_per_run",
     "GPUs with --gpus_per_run {} have", "each with --cpus_per_run {}",

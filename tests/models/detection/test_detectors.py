@@ -8,6 +8,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.design import NAMED
 from shvit_pl.designs.detector import DetectorConfig, detector_cost
 from shvit_pl.errors import UserError
+from shvit_pl.models.blocks import Block
 from shvit_pl.models.detection.mask_rcnn import MaskRCNN
 from shvit_pl.models.detection.retinanet import RetinaNet
 
@@ -101,9 +102,14 @@ def gradients(model):
 def test_gradient_checkpointing_changes_no_gradient(name):
     plain, saving = make(name), make(name)
     saving.backbone.net.set_grad_checkpointing(True)
+    calls = []
+    for model in (plain, saving):
+        block = next(module for module in model.backbone.net.modules() if isinstance(module, Block))
+        block.register_forward_hook(lambda module, *_, model=model: calls.append(model))
     expected = gradients(plain)
     for key, gradient in gradients(saving).items():
         torch.testing.assert_close(gradient, expected[key], msg=key)
+    assert calls == [plain, saving, saving]  # computed once more for the gradients
 
 
 @pytest.mark.parametrize("name", DETECTORS)
