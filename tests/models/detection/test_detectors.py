@@ -105,7 +105,7 @@ def test_gradient_checkpointing_changes_no_gradient(name):
     calls = []
     for model in (plain, saving):
         block = next(module for module in model.backbone.net.modules() if isinstance(module, Block))
-        block.register_forward_hook(lambda module, *_, model=model: calls.append(model))
+        block.register_forward_pre_hook(lambda *_, model=model: calls.append(model))
     expected = gradients(plain)
     for key, gradient in gradients(saving).items():
         torch.testing.assert_close(gradient, expected[key], msg=key)
