@@ -232,7 +232,7 @@ def test_a_checkpoint_of_another_task_is_refused(run, line, tmp_path, monkeypatc
     assert "the checkpoint is of the task detection" in line()
 
 
-@pytest.mark.parametrize("flag", ["anchor_scale=2", "anchor_ratios=[1, 2, 3]"])
+@pytest.mark.parametrize("flag", ["anchor_scale=3", "anchor_ratios=[1, 2, 3]"])
 def test_weights_are_not_measured_with_other_anchors(flag, run, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["validate", f"--ckpt_path={run}", f"--model.detector.{flag}"]) == 2
