@@ -1,13 +1,14 @@
 """The images per second of a training, and its waits for data."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import lightning as L
 import torch
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.data.config import EMBEDDED, DataConfig
+from shvit_pl.data.base import DataModule
 from shvit_pl.modules.batches import named_batch
 
 _Callback = TypeVar("_Callback", bound=L.Callback)
@@ -108,9 +109,10 @@ class Throughput(L.Callback):
         """Print advice where the run has waited much."""
         share = self.data_wait
         if share is not None and share > _WARN_ABOVE and trainer.is_global_zero:
-            config: DataConfig = trainer.datamodule.config  # type: ignore[attr-defined]
+            data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
             loader: Any = trainer.train_dataloader
-            print(advice(share, config, loader.num_workers, trainer.strategy.root_device.type, trainer.num_devices))
+            device = trainer.strategy.root_device.type
+            print(advice(share, data.lighter_ways(device), loader.num_workers, device, trainer.num_devices))
 
 
 def find_callback(trainer: L.Trainer, kind: type[_Callback]) -> _Callback | None:
@@ -119,10 +121,11 @@ def find_callback(trainer: L.Trainer, kind: type[_Callback]) -> _Callback | None
     return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
-def advice(share: float, config: DataConfig, workers: int, device: str, devices: int = 1) -> str:
+def advice(share: float, lighter: Sequence[str], workers: int, device: str, devices: int = 1) -> str:
     """Return one line: the share of the time that was waited, and what to change in this run's own settings.
 
-    `workers` are the processes that load, per device, and `devices` those of this machine that train.
+    `lighter` are ways to have less work, `workers` the processes that load, per device, and `devices` those of this
+    machine that train.
     """
     cores = cores_of_process() // devices or 1
     who = "the training" if device == "cpu" else "the device"
@@ -132,12 +135,5 @@ def advice(share: float, config: DataConfig, workers: int, device: str, devices:
         where = f"Give --data.num_workers {cores} (now {workers}; there are {cores} cores per device)."
     else:
         where = f"All {cores} cores per device are loading: use more cores, or reduce the work."
-    lighter = []
-    if device != "cpu" and config.fits_device and config.augment_on == "workers":
-        lighter.append("--data.augment_on device")
-    if config.auto_augment is not None:
-        lighter.append("--data.auto_augment null (it changes the training)")
-    if config.path != EMBEDDED:
-        lighter.append(f"store images no larger than about {2 * config.side} pixels a side")
     others = f" Or: {'; '.join(lighter)}." if lighter else ""
     return f"data wait: {share:.2f} of the time {who} waited for images. {where}{others}"

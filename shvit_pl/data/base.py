@@ -32,7 +32,7 @@ class DataModule(L.LightningDataModule):
     set the dataset up where that has not been done.
     """
 
-    settings_type: ClassVar[type]
+    settings_type: ClassVar[Any]
     counts: ClassVar[str]
     """What there is of each class: images or objects."""
     config: Any
@@ -68,6 +68,12 @@ class DataModule(L.LightningDataModule):
     @abstractmethod
     def side(self) -> int:
         """Side of an image in pixels, the shorter one of a photograph."""
+
+    def lighter_ways(self, device: str) -> list[str]:
+        """Return ways to have less work in loading, for training on a device such as `cuda`."""
+        if self.config.path == self.settings_type.path:  # embedded
+            return []
+        return [f"store images no larger than about {2 * self.side} pixels a side"]
 
     @property
     @abstractmethod

@@ -85,6 +85,15 @@ class HFImageDataModule(DataModule):
         """Side of an image in pixels."""
         return self.config.side
 
+    def lighter_ways(self, device: str) -> list[str]:
+        """Return ways to have less work in loading, for training on a device such as `cuda`."""
+        ways, config = [], self.config
+        if device != "cpu" and config.fits_device and config.augment_on == "workers":
+            ways.append("--data.augment_on device")
+        if config.auto_augment is not None:
+            ways.append("--data.auto_augment null (it changes the training)")
+        return [*ways, *super().lighter_ways(device)]
+
     @property
     def batches_of_epoch(self) -> int:
         """Batches that an epoch of one process trains on."""

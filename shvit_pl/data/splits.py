@@ -117,7 +117,7 @@ def tested(chosen: Any, config: SplitConfig, named: bool) -> Any:
 
 def all_of(rows: Any, split: str) -> str:
     """Say that all rows of a split are evaluated."""
-    if not isinstance(rows, Dataset):
+    if not isinstance(rows, Dataset | list):  # scenes are listed
         return f"the split '{split}', streamed"
     return f"{'all ' * (len(rows) > 1)}{_images(len(rows))} of the split '{split}'"
 

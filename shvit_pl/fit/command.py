@@ -11,9 +11,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
+from shvit_pl.command_line.parser import option_names
 from shvit_pl.compat import die_with_parent, parser_actions, trainer_parameters, type_of_flag
+from shvit_pl.errors import UserError
 from shvit_pl.fit.options import NOT_FLAGS, TrainerOptions, read_flags
-from shvit_pl.fit.tasks import Task, find_task
+from shvit_pl.fit.tasks import TASKS, Task, find_task
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
@@ -25,6 +27,9 @@ _DESCRIPTIONS = {
 }
 
 
+_NO_SUCH = re.compile(r"^(-*)([\w.]+): no such (flag|setting)", re.MULTILINE)
+
+
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands; `cache-teacher` takes the flags of fit."""
     command, *flags = args
@@ -34,10 +39,28 @@ def run(args: list[str]) -> None:
         asked = [word for word in flags if word not in ("-h", "--help")]
         help_parser(command, find_task(command, read_flags(asked), read=False)).print_help()
         return
-    read_flags(flags)  # names a missing config before the seconds of an import
+    read = read_flags(flags)  # names a missing config before the seconds of an import
     from shvit_pl.fit.lightning_cli import CacheCLI, ShvitCLI, run_as
 
-    run_as(CacheCLI if command == "cache-teacher" else ShvitCLI, args)
+    try:
+        run_as(CacheCLI if command == "cache-teacher" else ShvitCLI, args)
+    except UserError as error:
+        if not _NO_SUCH.search(str(error)):
+            raise
+        task = find_task(command, read, read=False)
+        raise UserError("\n".join(_named_task(line, command, task) for line in str(error).splitlines())) from error
+
+
+def _named_task(message: str, command: str, task: Task) -> str:
+    """Return a message of an unknown flag; of one that another task has, that task is named."""
+    unknown = _NO_SUCH.match(message)
+    for other in TASKS.values():
+        if unknown is not None and other is not task and unknown[2] in option_names(help_parser(command, other)):
+            return (
+                f"{unknown[1]}{unknown[2]}: no such {unknown[3]} of {task.name}, but of {other.name}. Give --task "
+                f"{other.name} with it, or leave it out."
+            )
+    return message
 
 
 def help_parser(command: str, task: Task) -> ArgumentParser:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from shvit_pl.data.objects import rendering
+from shvit_pl.data.objects.checks import NO_MASKS
 from shvit_pl.data.transforms import Batch
 from shvit_pl.designs.cost import Cost
 from shvit_pl.designs.detector import MASKS, detector_cost
@@ -55,8 +56,9 @@ class DetectionModule(base.TrainedModule):
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
         super().use_data(data, stage)
         if self.has_masks and stage != "predict" and not data.chosen.has_masks:
+            why = next((note for note in data.chosen.notes if note.startswith(NO_MASKS)), "boxes only")
             raise UserError(
-                f"data.path {data.config.path!r}: boxes only, and model.detector.name {self.config.detector.name} "
+                f"data.path {data.config.path!r}: {why}, and model.detector.name {self.config.detector.name} "
                 "learns masks. Give --model.detector.name retinanet, or name the field of the masks by --data.mask_key."
             )
         if self.config.compile and data.config.scales and stage == "fit":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from shvit_pl import HFImageDataModule, ObjectsDataModule
 from shvit_pl.callbacks.summary import peak_memory
 from shvit_pl.callbacks.throughput import advice
 from shvit_pl.compat import cores_of_process
@@ -72,12 +73,19 @@ def test_a_run_of_one_step_knows_nothing_of_it(tmp_path):
     ],
 )
 def test_the_advice_is_of_the_runs_own_settings(device, workers, devices, said):
-    line = advice(0.43, LOADING, workers, device, devices)
+    line = advice(0.43, HFImageDataModule(LOADING).lighter_ways(device), workers, device, devices)
     assert line.startswith("data wait: 0.43 of the time")
     assert said in line
     assert "about 448 pixels a side" in line
     assert "--data.auto_augment" not in line
-    assert "--data.auto_augment null" in advice(0.43, replace(LOADING, auto_augment="3a"), workers, device, devices)
+    assert "--data.auto_augment null" in HFImageDataModule(replace(LOADING, auto_augment="3a")).lighter_ways(device)[0]
+
+
+def test_a_detectors_advice_is_to_store_smaller_images():
+    assert ObjectsDataModule(path="photos").lighter_ways("cuda") == [
+        "store images no larger than about 1600 pixels a side"
+    ]
+    assert ObjectsDataModule().lighter_ways("cuda") == []
 
 
 CHILD = """

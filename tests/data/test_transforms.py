@@ -15,7 +15,6 @@ from timm.data.random_erasing import RandomErasing
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from shvit_pl import HFImageDataModule, randomness
-from shvit_pl.callbacks.throughput import advice
 from shvit_pl.data import transforms
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.transforms import PlannedCrop, denormalize, finish_batch, normalize
@@ -230,6 +229,6 @@ def test_a_large_crop_is_made_small_before_it_is_sent_and_a_broken_image_has_a_p
 
 def test_the_advice_names_it_where_it_would_help():
     config = DataConfig(path="photos")
-    assert "--data.augment_on device" in advice(0.4, config, 2, "cuda")
+    assert "--data.augment_on device" in HFImageDataModule(config).lighter_ways("cuda")
     for changes, device in (({"augment_on": "device"}, "cuda"), ({"auto_augment": "3a"}, "cuda"), ({}, "cpu")):
-        assert "augment_on" not in advice(0.4, replace(config, **changes), 2, device)
+        assert "augment_on" not in str(HFImageDataModule(replace(config, **changes)).lighter_ways(device))

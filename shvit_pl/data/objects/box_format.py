@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 NORMALIZED = 1.5  # no coordinate above: shares of the image, and not pixels
 FEW = 0.005  # of boxes may contradict the right format
-_SOME = 0.05  # may, where every other format has ten times as many
+SOME = 0.05  # may, where every other format has ten times as many
 _SLACK = (1.0, 0.002)  # pixels, and share of the image: how far a right box may leave it
 _FORMATS: tuple[BoxFormat, ...] = ("xywh", "xyxy", "cxcywh")
 
@@ -58,7 +58,7 @@ def decide(boxes: Boxes, usual: BoxFormat | None = None, usual_of: str = "") -> 
 
 
 def _in_pixels(boxes: Boxes, usual: BoxFormat | None, usual_of: str) -> tuple[BoxFormat, str]:
-    wrong = {form: _share_wrong(boxes, form) for form in _FORMATS}
+    wrong = {form: share_wrong(boxes.numbers, boxes.sizes, form) for form in _FORMATS}
     stand = _standing(wrong, usual)
     others = ", ".join(f"{form} {share:.0%}" for form, share in wrong.items() if form not in stand)
     outside = f"outside their image or inside out: {others}" if others else "all inside their images in each format"
@@ -67,7 +67,7 @@ def _in_pixels(boxes: Boxes, usual: BoxFormat | None, usual_of: str) -> tuple[Bo
     for name, fits in (("masks fit", _fit_masks), ("areas are the boxes'", _are_areas), ("areas fit", _hold_areas)):
         fitting = {form: fits(boxes, form) for form in stand or _FORMATS}
         shares = ", ".join(f"{form} {share:.0%}" for form, share in fitting.items())
-        good = [form for form, share in fitting.items() if share >= 1 - _SOME]
+        good = [form for form, share in fitting.items() if share >= 1 - SOME]
         if len(good) == 1:
             return good[0], f"{outside}; {name}: {shares}"
         stand = good or stand
@@ -100,20 +100,20 @@ def _normalized(boxes: Boxes) -> tuple[BoxFormat, str]:
 
 
 def _standing(wrong: dict[BoxFormat, float], usual: BoxFormat | None) -> list[BoxFormat]:
-    stand = [form for form, share in wrong.items() if share <= (_SOME if form == usual else FEW)]
+    stand = [form for form, share in wrong.items() if share <= (SOME if form == usual else FEW)]
     if not stand:  # a few bad boxes in a small set rule out none
         best, second = sorted(wrong, key=lambda form: wrong[form])[:2]
-        if wrong[best] <= _SOME and wrong[second] >= 10 * wrong[best]:
+        if wrong[best] <= SOME and wrong[second] >= 10 * wrong[best]:
             return [best]
     return stand
 
 
-def _share_wrong(boxes: Boxes, form: BoxFormat) -> float:
+def share_wrong(numbers: Array, sizes: Array, form: BoxFormat) -> float:
     """Return the share of boxes that leave their image or end before they begin."""
-    corners = to_corners(boxes.numbers, boxes.sizes, form)
-    slack = np.maximum(_SLACK[0], _SLACK[1] * boxes.sizes)
+    corners = to_corners(numbers, sizes, form)
+    slack = np.maximum(_SLACK[0], _SLACK[1] * sizes)
     inside_out = (corners[:, 2:] <= corners[:, :2]).any(1)
-    outside = (corners[:, :2] < -slack).any(1) | (corners[:, 2:] > boxes.sizes + slack).any(1)
+    outside = (corners[:, :2] < -slack).any(1) | (corners[:, 2:] > sizes + slack).any(1)
     return float((inside_out | outside).mean()) if len(corners) else 0.0
 
 

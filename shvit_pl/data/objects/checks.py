@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from shvit_pl.data.folders import BROKEN_SHARE
 from shvit_pl.data.objects.annotations import Annotations, Found
-from shvit_pl.data.objects.box_format import FEW, NORMALIZED, Boxes, are_normalized, decide, to_corners
+from shvit_pl.data.objects.box_format import (
+    FEW,
+    NORMALIZED,
+    SOME,
+    Boxes,
+    are_normalized,
+    decide,
+    share_wrong,
+    to_corners,
+)
 from shvit_pl.data.objects.classes import Classes, number_classes
 from shvit_pl.data.objects.config import BoxFormat, ObjectsConfig
 from shvit_pl.data.objects.image_files import count_shared, measure
@@ -20,8 +29,11 @@ from shvit_pl.errors import UserError, first_few, first_names
 Marks = NDArray[np.bool_]
 _LEAST_SIDE, _LEAST_SHARE = 1.0, 0.2  # of a clipped box: pixels, and share of its area
 _MANY_CROWDS = 0.5  # of the objects
+_LEAST_OVERLAP = 0.5  # IoU of a box and its mask's extent
+NO_MASKS = "masks are not used"
+"""Begins the note that says why."""
 
-_NO_SIDE, _OUTSIDE, _NO_MASK = "no width or height", "outside the image", "an empty mask"
+_NO_SIDE, _OUTSIDE, _NO_MASK = "no width or height, or less than a pixel of both", "outside the image", "an empty mask"
 
 
 @dataclass
@@ -60,8 +72,9 @@ def judge(found: Found, config: ObjectsConfig, known: Sequence[str]) -> Judged:
     form, evidence = _box_format(
         Boxes(numbers[readable], sizes[readable], areas[readable], masks.extents[readable]), found, config
     )
+    warnings = _check_format(numbers[readable], sizes[readable], form, found, config)
     corners, clipped, dropped = _repair(to_corners(numbers, sizes, form), sizes, readable)
-    has_masks = _judge_masks(masks, readable, dropped, where, notes)
+    has_masks = _judge_masks(masks, corners, readable, dropped, where, notes, warnings)
     kept = readable & ~np.logical_or.reduce(list(dropped.values()))
     reasons = _dropped(found, dropped, where)
     _check_dropped(found, reasons, int(readable.sum()), form)
@@ -78,6 +91,7 @@ def judge(found: Found, config: ObjectsConfig, known: Sequence[str]) -> Judged:
         masks=masks,
         has_masks=has_masks,
         turned=turned,
+        warnings=warnings,
     )
     _describe(judged, found, reasons, clipped & kept, f"{form} ({evidence})" if evidence else form)
     judged.notes += notes
@@ -164,6 +178,20 @@ def _box_format(boxes: Boxes, found: Found, config: ObjectsConfig) -> tuple[BoxF
     return decide(boxes, found.usual, found.usual_of) if given == "auto" else (given, "as given")
 
 
+def _check_format(numbers: Any, sizes: Any, form: BoxFormat, found: Found, config: ObjectsConfig) -> list[str]:
+    """Return a warning where a given format does not fit to the boxes; raises `UserError` where a known one doesn't."""
+    share = share_wrong(numbers, sizes, form)
+    if share <= SOME:
+        return []
+    what = f"{share:.0%} of the boxes leave their image or end before they begin, if they are {form}"
+    if config.box_format == "auto":  # decided by the kind of files
+        raise UserError(
+            f"data.path: {what}, as such files have them: center x, center y, width and height in shares of the image. "
+            f"Export them anew; if they are right, give --data.box_format {form}."
+        )
+    return [f"data.box_format {form}: {what}. Look at figures/inputs.png, and give another where boxes are misplaced."]
+
+
 def _repair(
     corners: NDArray[np.float64], sizes: NDArray[np.float64], readable: Marks
 ) -> tuple[NDArray[np.float64], Marks, dict[str, Marks]]:
@@ -172,7 +200,7 @@ def _repair(
     inside = np.where(readable[:, None], np.clip(corners, 0, np.tile(sizes, 2)), corners)
     left = inside[:, 2:] - inside[:, :2]
     clipped = (np.abs(inside - corners) > 0.01).any(1)
-    no_side = (sides <= 0).any(1) & readable
+    no_side = ((sides <= 0).any(1) | (sides < _LEAST_SIDE).all(1)) & readable
     with np.errstate(invalid="ignore"):
         little = (left < np.minimum(_LEAST_SIDE, sides)).any(1) | (left.prod(1) < _LEAST_SHARE * sides.prod(1))
     return inside, clipped & ~no_side, {_NO_SIDE: no_side, _OUTSIDE: little & clipped & ~no_side & readable}
@@ -180,12 +208,17 @@ def _repair(
 
 def _judge_masks(
     masks: Masks,
+    corners: NDArray[np.float64],
     readable: Marks,
     dropped: dict[str, Marks],
     where: Callable[[int], str],
     notes: list[str],
+    warnings: list[str],
 ) -> bool:
-    """Return whether there are masks; a few objects without one are dropped, many make them useless."""
+    """Return whether there are masks; a few objects without one are dropped, many make them useless.
+
+    So do masks of which many do not fit to their boxes.
+    """
     left = readable & ~np.logical_or.reduce(list(dropped.values()))
     without = left & ~masks.are_there
     if not (left & masks.are_there).any() and not masks.wrong:
@@ -197,12 +230,29 @@ def _judge_masks(
             f"{where(index)}. Correct or remove them."
         )
     if without.sum() > BROKEN_SHARE * left.sum():
-        notes.append(
-            f"masks are not used: {without.sum()} of {left.sum()} objects have none ({where(_first(without))})"
+        notes.append(f"{NO_MASKS}: {without.sum()} of {left.sum()} objects have none ({where(_first(without))})")
+        return False
+    there = left & masks.are_there
+    apart = there & (_overlaps(corners, masks.extents) < _LEAST_OVERLAP)
+    if apart.sum() > SOME * there.sum():
+        notes.append(f"{NO_MASKS}: {apart.sum()} of {there.sum()} hardly overlap their box ({where(_first(apart))})")
+        warnings.append(
+            f"data.mask_key: {apart.sum()} of {there.sum()} masks hardly overlap their box, as in "
+            f"{where(_first(apart))}: one of both is wrong. Masks are not used; look at the boxes in "
+            "figures/inputs.png."
         )
         return False
     dropped[_NO_MASK] = without
     return True
+
+
+def _overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the IoU of each box with the other one."""
+    low, high = np.maximum(boxes[:, :2], others[:, :2]), np.minimum(boxes[:, 2:], others[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(1)
+    union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (others[:, 2:] - others[:, :2]).prod(1) - shared
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(shared / union)
 
 
 def _first(marks: Marks) -> int:

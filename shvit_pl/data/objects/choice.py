@@ -12,7 +12,7 @@ from shvit_pl.data.objects.config import SCENES, ObjectsConfig
 from shvit_pl.data.objects.fields import NoObjectsError
 from shvit_pl.data.objects.layout import Objects
 from shvit_pl.data.objects.opening import check_path, open_objects
-from shvit_pl.data.objects.scenes import HELD_OUT, VALIDATION_SCENES, Scenes
+from shvit_pl.data.objects.scenes import EVALUATED_SCENES, HELD_OUT, Scenes
 from shvit_pl.data.opening import open_source
 from shvit_pl.data.splits import all_of, check_split, evaluated_split, image_column, validation_name
 from shvit_pl.errors import UserError, first_line
@@ -152,14 +152,16 @@ def _to_predict(config: ObjectsConfig) -> ChosenObjects:
 
 def _scenes(config: ObjectsConfig, stage: str) -> ChosenObjects:
     drawn, held_out = Scenes(held_out=False), Scenes(held_out=True)
-    evaluated = [{"number": number} for number in range(VALIDATION_SCENES)]
+    first, second = (
+        [{"number": start + number} for number in range(EVALUATED_SCENES)] for start in (0, EVALUATED_SCENES)
+    )
     return ChosenObjects(
         class_names=None if stage == "predict" else _DIGITS,
         category_ids=list(range(len(_DIGITS))),
         has_masks=True,
         by_stage={
             "train": [{"number": number} for number in range(config.scenes)],
-            **dict.fromkeys(("validate", "test", "predict"), evaluated),
+            **{"validate": first, "test": second, "predict": second},
         },
         note=f"validation on scenes of every {HELD_OUT}th digit, which are not trained on; training scenes are new in "
         "each epoch",

@@ -87,7 +87,7 @@ def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfi
         image = config.image_column or next((name for name in NAMES_OF_PATHS if rows and name in rows[0]), None)
         if image is None or any(not isinstance(row.get(image), str) for row in rows):
             raise UserError(f"data.image_column: a line of {base / 'metadata.jsonl'} has no file_name. Add it.")
-        ids = _image_ids(rows, [row[image] for row in rows])
+        ids = _image_ids(rows, [row[image] for row in rows], split)
         taken = dict[str, int]()
         for number, row in enumerate(rows):
             path = places.find(row[image], [base], split)
@@ -154,7 +154,7 @@ def _read_dataset(
         kept = stored[split].with_format("arrow") if split in stored else None
         annotations = found.splits[split] = Annotations(split, "row", stored=kept)
         own = paths.get(split)
-        ids = _image_ids(tables[split], own or range(len(rows)))
+        ids = _image_ids(tables[split], own or range(len(rows)), split)
         for number, row in enumerate(tables[split]):
             name = own[number] if own else ""
             path = _absolute(name) if own else ""
@@ -177,7 +177,16 @@ def _absolute(path: str) -> str:
     return as_text(str(Path(path).expanduser().absolute()))
 
 
-def _image_ids(rows: Sequence[Mapping[str, Any]], others: Sequence[Any]) -> Sequence[Any]:
-    """Return `image_id` where each row has its own, else other ones."""
+def _image_ids(rows: Sequence[Mapping[str, Any]], others: Sequence[Any], split: str) -> Sequence[Any]:
+    """Return `image_id`, or other ones where a row has none; raises `UserError` where two rows have the same."""
     ids = [row.get("image_id") for row in rows]
-    return ids if None not in ids and len(set(map(repr, ids))) == len(ids) else others
+    if None in ids:
+        return others
+    first = dict[str, int]()
+    for number, each in enumerate(map(repr, ids)):
+        if first.setdefault(each, number) != number:
+            raise UserError(
+                f"data.path: rows {first[each]} and {number} of {split} both have image_id {each}. Give each image one "
+                "row, with all its objects and an id of its own, or leave the column out."
+            )
+    return ids

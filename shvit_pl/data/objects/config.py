@@ -61,3 +61,5 @@ class ObjectsConfig(SplitConfig):
             yield f"data.max_size {self.max_size}: allowed are whole numbers from data.min_size, {self.min_size}."
         if self.scales is not None and (not self.scales or min(self.scales) < 1):
             yield f"data.scales {self.scales}: allowed are sides in pixels, such as [480, 640, 800]."
+        elif self.scales is not None and max(self.scales) > self.max_size:
+            yield f"data.scales {self.scales}: allowed are sides up to data.max_size, {self.max_size}."

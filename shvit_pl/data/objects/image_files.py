@@ -18,6 +18,7 @@ _ORIENTATION = 0x0112
 _ON_ITS_SIDE = 5  # the first of the orientations that swap width and height
 
 Size = tuple[int, int]
+_Entry = tuple[Annotations, int, tuple[Size, int]]  # a split, a row, and its image's size and orientation
 
 
 def measure(found: Found, rotation: bool | Literal["auto"]) -> tuple[bool, list[str]]:
@@ -47,6 +48,12 @@ def measure(found: Found, rotation: bool | Literal["auto"]) -> tuple[bool, list[
     if wrong:
         notes.append(f"{len(wrong)} of {len(headers)} images are not of their annotated size: {first_few(wrong)}")
     concerned = {orientation for _, _, (_, orientation) in headers}
+    undecided = [split.image(row) for split, row, (_, orientation) in headers if orientation > 1]
+    if rotation == "auto" and not turned and undecided and not found.upright and not _lying(headers):
+        notes.append(
+            f"{len(undecided)} of {len(headers)} images have an EXIF rotation that their size does not decide; they "
+            f"are not turned (--data.exif_rotation true turns them): {first_few(undecided)}"
+        )
     unreadable = []
     for split in found.splits.values():
         for row, size in enumerate(split.sizes):
@@ -94,15 +101,19 @@ def _by(size: Size) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _are_turned(
-    found: Found, headers: Sequence[tuple[Annotations, int, tuple[Size, int]]], rotation: bool | Literal["auto"]
-) -> tuple[bool, list[str]]:
+def _lying(headers: Sequence[_Entry]) -> list[_Entry]:
+    """Return the images whose size tells whether they are turned."""
+    return [entry for entry in headers if entry[2][1] >= _ON_ITS_SIDE and entry[2][0][0] != entry[2][0][1]]
+
+
+def _are_turned(found: Found, headers: Sequence[_Entry], rotation: bool | Literal["auto"]) -> tuple[bool, list[str]]:
     """Return whether annotations are of images turned as their EXIF block says, and a note."""
     if rotation != "auto":
         return rotation, []
-    lying = [entry for entry in headers if entry[2][1] >= _ON_ITS_SIDE and entry[2][0][0] != entry[2][0][1]]
     fits = {
-        turned: [split.image(row) for split, row, header in lying if split.sizes[row] == _size(header, turned)]
+        turned: [
+            split.image(row) for split, row, header in _lying(headers) if split.sizes[row] == _size(header, turned)
+        ]
         for turned in (True, False)
     }
     if fits[True] and fits[False]:

@@ -85,17 +85,22 @@ def _source(config: ObjectsConfig) -> Source:
             formats = " and ".join(source.format for source in sources)
             raise UserError(f"data.path {path!r}: it has annotations of {formats}. Leave one of them there.")
         if sources:
-            _check_local(config)
+            _check_local(config, sources[0])
             return sources[0]
         if location.is_dir() and not _holds_rows(location):
             raise NoObjectsError(f"data.path {path!r}: no annotations in the folder. Give one of {_FORMATS}.")
     return find_dataset(config)
 
 
-def _check_local(config: ObjectsConfig) -> None:
+def _check_local(config: ObjectsConfig, source: Source) -> None:
     for flag in ("name", "revision"):
         if (value := getattr(config, flag)) is not None:
             raise UserError(f"data.{flag} {value!r}: only for datasets of the Hub, and {config.path!r} is a folder.")
+    for flag in _KEYS if source.format in ("COCO", "YOLO") else ():
+        if (value := getattr(config, flag)) is not None:
+            raise UserError(
+                f"data.{flag} {value!r}: for columns of a table; {source.format} has its own names. Leave it out."
+            )
 
 
 def _holds_rows(folder: Path) -> bool:

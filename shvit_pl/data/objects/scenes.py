@@ -16,7 +16,7 @@ from shvit_pl.data.opening import open_source
 
 SIDE = 128  # pixels of a scene
 HELD_OUT = 5  # every fifth digit is in the scenes of a validation alone
-VALIDATION_SCENES = 200
+EVALUATED_SCENES = 200  # of a validation, and as many others of a test
 _MOST = 4  # digits of a scene
 _SIDES = 20, 56  # pixels of a digit
 _CONTRAST = 80  # least difference in gray levels between a digit and the background

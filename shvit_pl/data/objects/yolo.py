@@ -64,6 +64,10 @@ def _read_yaml(file: Path) -> _Set:
         names = dict(enumerate(names))
     if not names and isinstance(content, dict) and isinstance(content.get("nc"), int):
         names = {number: str(number) for number in range(content["nc"])}
+    if isinstance(names, dict) and isinstance(content.get("nc"), int) and content["nc"] != len(names):
+        raise UserError(
+            f"data.path: {file} has nc: {content['nc']}, and names {len(names)} classes. Correct one of both."
+        )
     if not isinstance(names, dict) or not names:
         raise UserError(f"data.path: {file} has no names of classes. Add them: names: [cat, dog].")
     images, absent = dict[str, list[str]](), list[str]()
@@ -71,6 +75,11 @@ def _read_yaml(file: Path) -> _Set:
         entries = content.get(key) or []
         for entry in entries if isinstance(entries, list) else [entries]:
             place = _place(file, str(content.get("path") or ""), str(entry))
+            if place is None and split == "validation":
+                raise UserError(
+                    f"data.path: {file} names {entry!r} for {key}, which is not there. Correct it, or take {key} out "
+                    "to hold out a part of train."
+                )
             if place is None:
                 absent.append(str(entry))
             else:
@@ -132,7 +141,8 @@ def _read(images: _Set) -> Found:
             f"data.path: no image of {images.file} has a file of labels, such as {example}. Put them there."
         )
     left_out = {"that data.yaml names and is not there": images.absent}
-    found.files = account(total, left_out) + f"; {total - labeled} without a file of labels are background"
+    background = f"; {total - labeled} without a file of labels are background" if total > labeled else ""
+    found.files = account(total, left_out) + background
     return found
 
 
