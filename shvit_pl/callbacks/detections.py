@@ -15,7 +15,7 @@ from PIL import Image
 from shvit_pl.callbacks.drawing import above, draw_objects, drawn_score, image_of
 from shvit_pl.callbacks.inference import PredictedFile
 from shvit_pl.data.decoding import BrokenImage, decode
-from shvit_pl.display import counted
+from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove, replacing
 
@@ -34,12 +34,19 @@ class DetectionsWriter(PredictedFile):
         strict: Write nothing if an image can't be decoded.
         draw: A new folder of PNGs, one per image; default: none.
         score: The least score to draw; default: the module's `best_score`.
+
+    Raises `UserError` for another kind of file, and for a folder that has files.
     """
 
     lacking = "no detections"
 
     def __init__(self, path: str, strict: bool = False, draw: str | None = None, score: float | None = None) -> None:
         super().__init__(path, strict)
+        if self.path.suffix not in (".json", ".csv"):
+            raise UserError(f"output {path!r}: allowed are files that end in .json (COCO's results) or .csv.")
+        if draw is not None and Path(draw).exists() and (not Path(draw).is_dir() or any(Path(draw).iterdir())):
+            is_what = "already contains files" if Path(draw).is_dir() else "is a file"
+            raise UserError(f"draw {draw!r}: {is_what}; give a new folder.")
         self.draw, self.score = None if draw is None else Path(draw), score
         self._pictures = None if self.draw is None else self.draw.with_name(f".{self.draw.name}.{os.getpid()}")
         self._as_json = self.path.suffix != ".csv"
@@ -48,10 +55,8 @@ class DetectionsWriter(PredictedFile):
         self.detections = 0
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin the file, and the folder of pictures; raises `UserError` for one that has other files."""
-        if self.draw is not None and self._pictures is not None:
-            if self.draw.exists() and (not self.draw.is_dir() or any(self.draw.iterdir())):
-                raise UserError(f"draw {str(self.draw)!r}: already contains files; give a new folder.")
+        """Begin the file, and the folder of pictures; raises `UserError` where they can't be written."""
+        if self._pictures is not None:
             try:
                 self._pictures.mkdir(parents=True)
             except OSError as error:
@@ -61,13 +66,15 @@ class DetectionsWriter(PredictedFile):
     def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Give the files their names; raises `UserError` as with any written predictions."""
         super().on_predict_end(trainer, pl_module)
-        if self._numbered:
+        if self._numbered and self._as_json:
             with replacing(self.path.with_suffix(".images.json")) as partial:
                 partial.write_text(json.dumps(self._numbered, indent=2) + "\n", encoding="utf-8")
         if self.draw is not None and self._pictures is not None:
             if self.draw.exists():
                 self.draw.rmdir()  # it is empty
             self._pictures.replace(self.draw)
+            score = self._least_score(pl_module)
+            say(f"{counted(len(self._names), 'picture')} of scores from {score:.3g} in {self.draw}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove what is incomplete."""
@@ -101,7 +108,8 @@ class DetectionsWriter(PredictedFile):
         """Close the list; returns the number of detections and images."""
         if self._as_json:
             self.file.write("\n]\n")
-        return f"{counted(self.detections, 'detection')} in {counted(self.images - len(self.broken), 'image')}"
+        listed = f" (ids are listed in {self.path.stem}.images.json)" if self._numbered and self._as_json else ""
+        return f"{counted(self.detections, 'detection')} in {counted(self.images - len(self.broken), 'image')}{listed}"
 
     def _image_id(self, batch: Mapping[str, Any], index: int) -> Any:
         given = batch.get("image_id")

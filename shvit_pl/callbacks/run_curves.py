@@ -83,7 +83,7 @@ def draw_curves(curves: Curves, panels: Sequence[Panel] = CLASSIFICATION) -> Fig
             axes.plot(epochs, values, marker="o", markersize=3, label=legend_label(name))
         axes.set(xlabel="epoch", ylabel=unit)
         widen(axes, "y", *least)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)

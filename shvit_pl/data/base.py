@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader
 
 from shvit_pl.data import loaders
+from shvit_pl.data.decoding import dark_images
 from shvit_pl.data.folders import BROKEN_SHARE
 from shvit_pl.data.transforms import Batch
 from shvit_pl.errors import UserError, check_fields
@@ -22,6 +24,7 @@ from shvit_pl.randomness import run_seed
 _FIRST_OF_STREAM = 100  # a stream's share is of at least so many images, as one of the first may be broken
 _MOST_CLASSES = 20  # listed at most
 _STAGES = ("fit", "validate", "test", "predict")
+_SAMPLE = 8  # images, by which dark ones are known
 _log = logging.getLogger("shvit_pl")
 
 
@@ -68,6 +71,14 @@ class DataModule(L.LightningDataModule):
     @abstractmethod
     def side(self) -> int:
         """Side of an image in pixels, the shorter one of a photograph."""
+
+    @rank_zero_only
+    def _warn_of_dark_images(self, chosen: Any) -> None:
+        """Warn where images of 16 bits use few of them, by a sample of the rows that are chosen."""
+        rows = next(iter(chosen.by_stage.values())).select_columns(chosen.image_column)
+        spaced = torch.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).long().tolist()
+        if warning := dark_images(rows[index][chosen.image_column] for index in spaced):
+            _log.warning(warning)
 
     def lighter_ways(self, device: str) -> list[str]:
         """Return ways to have less work in loading, for training on a device such as `cuda`."""

@@ -10,14 +10,12 @@ augmentation, normalizes, erases and mixes, so that the step sees `image` and `t
     -> transforms.train_transform -> collate -> transforms.finish_batch -> step
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from timm.data import Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
@@ -25,9 +23,6 @@ from shvit_pl.data import decoding, loaders, splits, transforms, views
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.config import DataConfig
 from shvit_pl.randomness import run_seed
-
-_SAMPLE = 8  # images, by which dark ones are known
-_log = logging.getLogger("shvit_pl")
 
 
 class HFImageDataModule(DataModule):
@@ -61,7 +56,7 @@ class HFImageDataModule(DataModule):
             choose: Any = splits.stream_rows if self.streams else splits.choose_rows
             self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
             if not self.streams and config.intensity_range is None:
-                _warn_of_dark_images(self._by_stage[key])
+                self._warn_of_dark_images(self._by_stage[key])
         chosen = self._by_stage[key]
         if shared and "train" not in chosen.by_stage:  # only to be evaluated
             self._by_stage[stage] = self._by_stage.pop(key)
@@ -225,11 +220,3 @@ class HFImageDataModule(DataModule):
             precision = trainer.precision_plugin.train_step_context
             step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # `StepSeed` has the same
         return transforms.finish_batch(batch, self.config, self.mean, self.std, self.mixup, step, precision)
-
-
-@rank_zero_only
-def _warn_of_dark_images(chosen: splits.ChosenRows) -> None:
-    rows = next(iter(chosen.by_stage.values())).select_columns(chosen.image_column)
-    spaced = torch.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).long().tolist()
-    if warning := decoding.dark_images(rows[index][chosen.image_column] for index in spaced):
-        _log.warning(warning)

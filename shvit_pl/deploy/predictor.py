@@ -58,6 +58,9 @@ class Predictor:
             if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
                 raise UserError(f"images: a tensor is uint8 (3, H, W), and one is {image.dtype} {tuple(image.shape)}.")
             return image
+        if not isinstance(image, str | Path):
+            kind = type(image).__name__
+            raise UserError(f"images: allowed are paths, PIL images and uint8 tensors (3, H, W), and one is of {kind}.")
         return decode({"path": str(image), "bytes": None}, str(image), rotate, data["intensity_range"])
 
     def _found(self, pixels: Tensor, score: float) -> dict[str, Any]:

@@ -170,6 +170,8 @@ class Detection(Task):
         for name in ("draw", "score"):
             if config[name] is not None and command != "predict":
                 yield f"{name} {config[name]}: for predict alone; leave it out."
+        if config.score is not None and config.draw is None and command == "predict":
+            yield f"score {config.score}: the least one that is drawn; give --draw FOLDER too. All are in the file."
 
     def make_module(self, config: DetectionConfig) -> "TrainedModule":
         """Make the module."""

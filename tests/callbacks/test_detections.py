@@ -73,7 +73,7 @@ def test_images_without_ids_are_numbered_and_listed_beside(tmp_path, capsys):
     for each in found:
         del each["rles"]
     predict(DetectionsWriter(str(tmp_path / "out.json")), found, truth, ["1.jpg"], ids=False, at_once=3)
-    assert "in 3 images in" in (shown := capsys.readouterr().out)
+    assert "in 3 images (ids are listed in out.images.json) in" in (shown := capsys.readouterr().out)
     assert "; 1 image can't be decoded: no detections (1.jpg: truncated)" in shown
     images = json.loads((tmp_path / "out.images.json").read_text())
     assert [(each["id"], each["file_name"]) for each in images] == [
@@ -165,7 +165,12 @@ def test_nothing_is_left_where_nothing_may_be_written(broken, strict, tmp_path):
 def test_a_folder_with_files_is_not_drawn_into(tmp_path):
     (tmp_path / "drawn").mkdir()
     (tmp_path / "drawn" / "mine.txt").touch()
-    writer = DetectionsWriter(str(tmp_path / "out.json"), draw=str(tmp_path / "drawn"))
-    with pytest.raises(UserError, match="drawn': already contains files; give a new folder"):
-        writer.on_predict_start(TRAINER, MODULE)
+    for name, reason in (("drawn", "already contains files"), ("drawn/mine.txt", "is a file")):
+        with pytest.raises(UserError, match=f"{name}': {reason}; give a new folder"):
+            DetectionsWriter(str(tmp_path / "out.json"), draw=str(tmp_path / name))
     assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
+
+
+def test_other_kinds_of_files_are_refused():
+    with pytest.raises(UserError, match=r"output 'found.txt': allowed are files that end in .json .* or .csv"):
+        DetectionsWriter("found.txt")

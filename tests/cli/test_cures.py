@@ -484,7 +484,11 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     "data.crowd ignore: all objects of": "tests/data/objects/test_checks.py::"
     "test_many_crowds_are_warned_of_and_can_be_objects",
-    "boxes only, and model": "tests/cli/test_detection.py::"
+    "as such files have them: center x": "tests/data/objects/test_checks.py::"
+    "test_yolo_boxes_that_leave_their_image_are_refused_unless_given",
+    "the least one that is drawn; give": "tests/cli/test_detection.py::test_a_score_is_for_drawing",
+    "no such {} of {}, but of {}. Give --task": "tests/cli/test_detection.py::test_a_mistake_is_one_line",
+    "{} learns masks. Give": "tests/cli/test_detection.py::"
     "test_masks_that_are_not_there_are_refused_before_the_first_step",
     "the boxes could be": "tests/data/objects/test_box_format.py::"
     "test_what_is_undecidable_is_refused_and_decided_by_masks_or_by_the_custom_of_a_known_dataset",

@@ -23,6 +23,7 @@ from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import MASKS, SCENES, assert_same, content, metrics, needs_two_cores, stopped_by, weights
 from tests.cli.runs import SMALL_DETECTOR as SMALL
 from tests.data.objects import formats
+from tests.refusals import refused
 
 COCO_SET = [*SMALL, "--data.batch_size=2", "--data.min_size=64", "--data.max_size=128"]
 
@@ -145,18 +146,45 @@ def test_two_processes_measure_what_one_does_exactly(tmp_path, monkeypatch):
     assert measured[0]["data"]["count"] == measured[1]["data"]["count"] == 3
 
 
-def test_predict_draws_and_lists_images_without_ids(run, tmp_path, monkeypatch):
+def test_predict_draws_and_lists_images_without_ids(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for scene in formats.SCENES["train"]:
         formats.picture(tmp_path / "images" / scene.name, scene)
     flags = [f"--ckpt_path={run}", f"--data.path={tmp_path / 'images'}", "--draw=drawn", "--output=found.json"]
     assert main(["predict", *flags]) == 0
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0.png", "1.png", "2.png"]
+    printed = capsys.readouterr().out
+    assert "in 3 images (ids are listed in found.images.json) in found.json" in printed
+    assert re.search(r"3 pictures of scores from 0\.\d+ in drawn", printed)
     listed = json.loads((tmp_path / "found.images.json").read_text())
     assert [each["id"] for each in listed] == [1, 2, 3]
     rows = json.loads((tmp_path / "found.json").read_text())
     assert {row["image_id"] for row in rows} == {1, 2, 3}
     assert {row["category_id"] for row in rows} <= set(range(10))
+
+
+def test_a_score_is_for_drawing(run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", f"--ckpt_path={run}", "--score=0.5"]) == 2
+    assert "score 0.5: the least one that is drawn; give --draw FOLDER too" in line()
+
+
+def test_predict_takes_an_image_alone(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    formats.picture(tmp_path / "0.png", formats.SCENES["train"][0])
+    assert main(["predict", f"--ckpt_path={run}", "--data.path=0.png", "--output=found.csv"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"0.png", "found.csv"}
+    assert "annotations" not in capsys.readouterr().out
+
+
+def test_other_scenes_are_tested_than_have_chosen_the_checkpoint(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    measured = []
+    for command, stage in (("validate", "val"), ("test", "test")):
+        assert main([command, f"--ckpt_path={run}", f"--trainer.limit_{stage}_batches=2"]) == 0
+        measured.append(json.loads((tmp_path / "metrics.json").read_text())["metrics"])
+    assert "all 200 images of the split 'test'" in capsys.readouterr().out
+    assert list(measured[0].values()) != list(measured[1].values())
 
 
 def test_a_backbone_and_a_detector_with_other_classes_begin_a_run_and_what_is_fresh_is_said(
@@ -204,6 +232,9 @@ def test_a_classifications_backbone_begins_a_detector(tmp_path, monkeypatch, cap
         (["fit", *SMALL, "--data.min_size=900", "--data.max_size=800"], "data.max_size 800: allowed are whole numbers"),
         (["cache-teacher", *SMALL], "task detection: distillation is for classification"),
         (["fit", *SMALL, "--draw=a"], "draw a: for predict alone"),
+        (["fit", *SMALL, "--data.augment=crop"], "--data.augment: no such flag of detection, but of classification"),
+        (["fit", "--config=tiny.yaml", "--task=detection"], "data.image_size: no such setting of detection, but of"),
+        (["fit", *SMALL, "--data.scales=[96, 200]"], "data.scales [96, 200]: allowed are sides up to data.max_size"),
         (["fit", *SMALL, "--monitor=val/acc1"], "monitor"),
         (["fit", *SMALL, "--data.path=digits"], "data.path digits: these images have no boxes. Give digit_scenes"),
         (["fit", *SMALL, "--data.path=./none"], "data.path './none': no such file or folder. Give digit_scenes"),
@@ -358,5 +389,7 @@ def test_a_run_its_saved_files_and_predict_find_the_same(run, tmp_path, monkeypa
             assert own["names"] == [str(row["category_id"]) for row in expected]
             with Image.open(file) as picture:
                 assert torch.equal(detect(picture)["scores"], own["scores"])
+        with refused("images: allowed are paths, PIL images and uint8 tensors (3, H, W), and one is of ndarray"):
+            detect([np.zeros((8, 8, 3), np.uint8)])
         middle = float(found[0]["scores"].median())
         assert 0 < len(detect(files[0], score=middle)["scores"]) < len(found[0]["scores"])

@@ -33,7 +33,12 @@ _LEAST_OVERLAP = 0.5  # IoU of a box and its mask's extent
 NO_MASKS = "masks are not used"
 """Begins the note that says why."""
 
-_NO_SIDE, _OUTSIDE, _NO_MASK = "no width or height, or less than a pixel of both", "outside the image", "an empty mask"
+_NO_SIDE, _TINY, _OUTSIDE, _NO_MASK = (
+    "no width or height",
+    "less than a pixel wide and high",
+    "outside the image",
+    "an empty mask",
+)
 
 
 @dataclass
@@ -200,10 +205,12 @@ def _repair(
     inside = np.where(readable[:, None], np.clip(corners, 0, np.tile(sizes, 2)), corners)
     left = inside[:, 2:] - inside[:, :2]
     clipped = (np.abs(inside - corners) > 0.01).any(1)
-    no_side = ((sides <= 0).any(1) | (sides < _LEAST_SIDE).all(1)) & readable
+    no_side = (sides <= 0).any(1) & readable
+    tiny = (sides < _LEAST_SIDE).all(1) & ~no_side & readable
     with np.errstate(invalid="ignore"):
         little = (left < np.minimum(_LEAST_SIDE, sides)).any(1) | (left.prod(1) < _LEAST_SHARE * sides.prod(1))
-    return inside, clipped & ~no_side, {_NO_SIDE: no_side, _OUTSIDE: little & clipped & ~no_side & readable}
+    outside = little & clipped & ~no_side & ~tiny & readable
+    return inside, clipped & ~no_side, {_NO_SIDE: no_side, _TINY: tiny, _OUTSIDE: outside}
 
 
 def _judge_masks(
@@ -275,7 +282,7 @@ def _check_dropped(found: Found, reasons: dict[str, list[str]], total: int, form
     count = sum(len(names) for names in reasons.values())
     if count > BROKEN_SHARE * total:
         parts = ", ".join(f"{len(names)} {reason} (such as {names[0]})" for reason, names in reasons.items())
-        doubtful = not found.box_format and (_NO_SIDE in reasons or _OUTSIDE in reasons)
+        doubtful = not found.box_format and not {_NO_SIDE, _TINY, _OUTSIDE}.isdisjoint(reasons)
         check = f" Is --data.box_format {form} right? If so, correct or remove them." if doubtful else ""
         raise UserError(
             f"data.path: {count} of {total} boxes can't be used: {parts}; more than {BROKEN_SHARE:.0%} stops a run."

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Image
 
+from shvit_pl.data.folders import readable_endings
 from shvit_pl.data.objects.config import SCENES, ObjectsConfig
 from shvit_pl.data.objects.fields import NoObjectsError
 from shvit_pl.data.objects.layout import Objects
@@ -127,6 +129,8 @@ def _to_predict(config: ObjectsConfig) -> ChosenObjects:
     check_path(config.path)
     unused = ""
     try:
+        if Path(config.path).suffix.lower() in readable_endings():
+            raise NoObjectsError(config.path)  # an image alone
         objects = open_objects(config)
         split = evaluated_split(objects.splits, config, "predict")
         check_split(objects.splits, "data.validation_split", split)

@@ -55,6 +55,8 @@ class ObjectsDataModule(DataModule):
         key = "fit" if shared else stage
         if key not in self._by_stage:
             self._by_stage[key] = choose_objects(self.config, stage, self.held_out, self.known_classes)
+            if self.config.intensity_range is None and not self._by_stage[key].scenes:
+                self._warn_of_dark_images(self._by_stage[key])
         chosen = self._by_stage[key]
         if shared and "train" not in chosen.by_stage:  # only to be evaluated
             self._by_stage[stage] = self._by_stage.pop(key)

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image as PILImage
 from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.datamodule import ObjectsDataModule
 from shvit_pl.data.objects.opening import open_objects
+from shvit_pl.errors import UserError
 from tests.data.objects import formats
 from tests.data.objects.formats import Scene, Thing, coco_json, one_by_one
 from tests.refusals import refused
@@ -234,6 +236,103 @@ def test_many_crowds_are_warned_of_and_can_be_objects(tmp_path, caplog):  # 17
     data = ObjectsDataModule(**settings, crowd="object")
     data.setup("fit")
     assert sum(data.facts()["objects_per_class"]) == len(data.sampled_objects()[0]) == 120
+
+
+def yolo_with(change):
+    """YOLO's folder whose lines' numbers are changed."""
+
+    def write(folder):
+        path = formats.yolo_boxes(folder, many())
+        for file in path.rglob("labels/**/*.txt"):
+            lines = [line.split() for line in file.read_text().splitlines()]
+            file.write_text("\n".join(f"{c} {' '.join(map(str, change(*map(float, box))))}" for c, *box in lines))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, y, w, h: (x - w / 2, y - h / 2, x + w / 2, y + h / 2),
+        lambda x, y, w, h: (x + w, y + h, 2 * w, 2 * h),
+    ],
+    ids=["corners", "beyond"],
+)
+def test_yolo_boxes_that_leave_their_image_are_refused_unless_given(change, tmp_path, caplog):
+    path = yolo_with(change)(tmp_path)
+    with refused("of the boxes leave their image or end before they begin, if they are yolo"):
+        opened(path)
+    with caplog.at_level(logging.WARNING), suppress(UserError):  # too many are dropped then
+        opened(path, box_format="yolo")
+
+
+def test_a_given_format_that_does_not_fit_is_warned_of(tmp_path, caplog):
+    things = [Thing((n, n, n + 8, n + 8), 0) for n in range(1, 20)]
+    scenes = {split: [Scene(f"{n}.png", things, (64, 64))] for n, split in enumerate(("train", "validation"))}
+    path = formats.coco(tmp_path, scenes)
+    with caplog.at_level(logging.WARNING):
+        opened(path, box_format="xywh")
+    assert caplog.text == ""
+    with caplog.at_level(logging.WARNING), suppress(UserError):
+        opened(path, box_format="cxcywh")
+    assert "of the boxes leave their image or end before they begin, if they are cxcywh. Look at" in caplog.text
+
+
+def test_masks_that_lie_elsewhere_than_their_boxes_are_not_used(tmp_path, caplog):
+    write = with_all(lambda entry: {"segmentation": [[number / 64 for number in entry["segmentation"][0]]]})
+    with caplog.at_level(logging.WARNING):
+        objects = opened(write(tmp_path))
+    assert not objects.has_masks
+    assert "masks hardly overlap their box, as in train image 0" in caplog.text
+    assert any(note.startswith("masks are not used") for note in objects.notes)
+
+
+def test_boxes_of_less_than_a_pixel_are_dropped_and_many_stop_the_run(tmp_path):
+    shares = with_all(lambda entry: {"bbox": [0.1, 0.2, 0.3, 0.4]} if entry["image_id"] == 1 else {})
+    with refused("60 of 180 boxes can't be used: 60 less than a pixel wide and high"):
+        opened(shares(tmp_path / "many"), box_format="xywh")
+    assert opened(with_annotation(bbox=[0.1, 0.2, 0.3, 0.4])(tmp_path / "one")).counts["boxes"] == 179
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, (64, 96)), (6, (64, 64))], ids=["half a turn", "square"])
+def test_an_orientation_that_sizes_do_not_decide_is_told(orientation, size, tmp_path):
+    scenes = {split: [Scene(f"{n}.png", [Thing((8, 4, 24, 20))], size)] for n, split in enumerate(formats.FOLDERS)}
+    path, exif = formats.coco(tmp_path, scenes), PILImage.Exif()
+    exif[0x0112] = orientation
+    for file in path.rglob("*.png"):
+        PILImage.open(file).copy().save(file, exif=exif)
+    assert "2 of 2 images have an EXIF rotation that their size does not decide" in str(opened(path).notes)
+    assert "does not decide" not in str(opened(path, exif_rotation=True).notes)
+
+
+def test_a_folder_that_yolos_file_names_for_validation_is_there(tmp_path):
+    path = formats.yolo_boxes(tmp_path)
+    (path / "images" / "val").rename(path / "images" / "other")
+    with refused("names 'images/val' for val, which is not there. Correct it, or take val out"):
+        opened(path)
+
+
+def test_names_of_another_number_than_yolos_file_says_are_refused(tmp_path):
+    path = formats.yolo_boxes(tmp_path)
+    (path / "data.yaml").write_text((path / "data.yaml").read_text() + "\nnc: 4\n")
+    with refused("has nc: 4, and names 3 classes"):
+        opened(path)
+
+
+def test_two_rows_of_one_id_are_refused(tmp_path):
+    path = formats.metadata(tmp_path)
+    for file in path.rglob("metadata.jsonl"):
+        rows = [json.loads(line) | {"image_id": 1} for line in file.read_text().splitlines()]
+        file.write_text("\n".join(map(json.dumps, rows)))
+    with refused("rows 0 and 1 of train both have image_id 1. Give each image one row"):
+        opened(path)
+
+
+@pytest.mark.parametrize("write", [formats.coco, formats.yolo_boxes], ids=["COCO", "YOLO"])
+def test_a_field_of_a_table_is_not_for_files_with_fixed_ones(write, tmp_path):
+    with refused("data.bbox_key 'foo': for columns of a table"):
+        opened(write(tmp_path), bbox_key="foo")
 
 
 def test_few_masks_are_not_used(tmp_path):  # 18
