@@ -147,5 +147,5 @@ def draw_precision_recall(results: Results) -> Figure:
     axes.set_title("at IoU 0.5", fontsize=9)
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(frameon=False, loc="lower left")
+        axes.legend(frameon=False)
     return figure

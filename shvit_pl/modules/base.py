@@ -198,7 +198,8 @@ class TrainedModule(BuiltModule):
         batches = self._statistics.few() if self._statistics is not None else None
         if batches is not None:
             notes.append(
-                f"BatchNorm's statistics are of {batches} batches, which is too few to judge the network by; train "
+                f"BatchNorm's statistics are of {batches} batch{'es' * (batches != 1)}, which is too few to judge the "
+                "network by; train "
                 "longer (--trainer.max_epochs), or in smaller batches (--data.batch_size)"
             )
         kept = 1.0  # the share of the first weights in the average

@@ -1,5 +1,6 @@
 """From rows with objects to batches: images, boxes and masks stay together, whatever is done to them."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -211,6 +212,15 @@ def test_images_of_any_kind_are_three_channels_of_a_byte(mode, tmp_path):  # 25
     assert (read["image"].dtype, read["image"].shape) == (torch.uint8, (3, 64, 128))
     assert read["image"].unique().tolist() == [153]  # which web palettes have
     assert len(read["objects"]["masks"]) == 2
+
+
+def test_images_that_use_few_of_their_16_bits_are_told(tmp_path, caplog):
+    formats.coco(tmp_path)
+    for file in tmp_path.rglob("*.png"):
+        PILImage.fromarray(np.full(PILImage.open(file).size[::-1], 2040, np.uint16)).save(file)
+    with caplog.at_level(logging.WARNING):
+        ObjectsDataModule(replace(CONFIG, path=str(tmp_path))).setup("fit")
+    assert "Give --data.intensity_range [0,4095] if they hold 12 bits" in caplog.text
 
 
 def test_scenes_are_drawn_by_their_key_and_never_with_a_digit_held_out():
