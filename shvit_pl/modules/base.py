@@ -199,8 +199,7 @@ class TrainedModule(BuiltModule):
         if batches is not None:
             notes.append(
                 f"BatchNorm's statistics are of {batches} batch{'es' * (batches != 1)}, which is too few to judge the "
-                "network by; train "
-                "longer (--trainer.max_epochs), or in smaller batches (--data.batch_size)"
+                "network by; train longer (--trainer.max_epochs), or in smaller batches (--data.batch_size)"
             )
         kept = 1.0  # the share of the first weights in the average
         for step in range(1, steps + 1):
