@@ -229,7 +229,7 @@ def _end_rows(trainer: L.Trainer, module: TrainedModule, summary: RunSummary) ->
         rows["best epoch"] = epoch_of(trainer, summary.best_epoch).strip()
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
-    if throughput is not None and throughput.images:
+    if throughput is not None and summary.has_trained and throughput.images:
         rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training"
     if throughput is not None and throughput.data_wait is not None:
         rows["data wait"] = f"{throughput.data_wait:.2f} of the time"
