@@ -71,7 +71,7 @@ class DetectionModule(base.TrainedModule):
             self.images_per_device = data.config.batch_size
             self._check_batch(self.images_per_device)
         if stage == "fit" or self.category_ids is None:
-            self.category_ids = data.category_ids
+            self.category_ids = data.category_ids or list(range(len(self.class_names or ())))  # of images alone: none
 
     def _check_batch(self, images: int) -> None:
         """Raise `UserError` for a single image, of which BatchNorm would take its statistics."""
