@@ -83,7 +83,7 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     return FolderImages(rows, classes, account(len(used.difference(others)), left_out))
 
 
-def image_files(folder: Path) -> list[str]:
+def image_paths(folder: Path) -> list[str]:
     """Return the paths, as text, of all images below a folder, those of formats that can't be read included."""
     names, left_out = _sorted_files(folder)
     return _paths(folder, sorted([*names, *left_out.get(_ENDING, [])]))

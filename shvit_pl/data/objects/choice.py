@@ -76,7 +76,7 @@ def _trained_on(chosen: ChosenObjects, config: ObjectsConfig) -> ChosenObjects:
         rows, _ = _divided(rows, config.train_fraction, config.split_seed, "data.train_fraction")
     for name, part in (("training", rows), ("validation", evaluated)):
         if not learned_of_each(part).any():
-            if entries_of_each(part).any():
+            if _entries_of_each(part).any():
                 raise UserError(
                     f"data.crowd ignore: all objects of the {len(part)} {name} images are crowds (iscrowd 1), which "
                     "are neither trained on nor measured. If they are objects, give --data.crowd object."
@@ -86,7 +86,7 @@ def _trained_on(chosen: ChosenObjects, config: ObjectsConfig) -> ChosenObjects:
                 f"split with objects by --data.{'train' if part is rows else 'validation'}_split, or more images."
             )
     if not config.keep_empty:
-        rows = rows.select(np.flatnonzero(entries_of_each(rows)))
+        rows = rows.select(np.flatnonzero(_entries_of_each(rows)))
     by_stage = {"train": rows, "validate": evaluated}
     if "test" in found and train != "test":
         by_stage["test"] = found["test"]
@@ -112,7 +112,7 @@ def objects_of(rows: Dataset) -> Any:
     return rows.select_columns("objects").with_format("arrow")[:]["objects"].combine_chunks()
 
 
-def entries_of_each(rows: Dataset) -> Any:
+def _entries_of_each(rows: Dataset) -> Any:
     """Return the number of objects and crowds of each image."""
     return np.diff(objects_of(rows).field("category").offsets.to_numpy())
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from shvit_pl.data.folders import SPLITS, account, image_files
+from shvit_pl.data.folders import SPLITS, account, image_paths
 
 
 class ImagePlaces:
@@ -14,7 +14,7 @@ class ImagePlaces:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        paths = image_files(folder)
+        paths = image_paths(folder)
         self._paths, self._taken = set(paths), set[str]()
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in paths:

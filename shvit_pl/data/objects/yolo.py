@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from shvit_pl.data.folders import SPLITS, account, image_files
+from shvit_pl.data.folders import SPLITS, account, image_paths
 from shvit_pl.data.objects.annotations import Annotations, Found, Source, stats_of
 from shvit_pl.errors import UserError, first_line
 from shvit_pl.files import as_text, from_text
@@ -107,7 +107,7 @@ def _images(place: Path) -> list[str]:
     if place.is_file():
         lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
         return [as_text(os.path.normpath(place.parent / line)) for line in lines if line]
-    return image_files(place)
+    return image_paths(place)
 
 
 def _label_file(image: str) -> str:
