@@ -1,9 +1,9 @@
 """The fifteen corruptions of ImageNet-C at five strengths (Hendrycks & Dietterich 2019), for square images of any size.
 
 Parameters are as published, by the side in pixels: those of CIFAR-10-C up to 48, of Tiny ImageNet-C up to 112, and of
-ImageNet-C above; lengths in them are pixels of images of 32, 64 and 224. Two things differ from ImageNet-C: `frost` lays
-a drawn texture over the image instead of photographs, and images are not stored as JPEG again. Motion is blurred, and
-large images are bent, as in the package `imagecorruptions`, with which a test compares all.
+ImageNet-C above; lengths in them are pixels of images of 32, 64 and 224. Two things differ from ImageNet-C: `frost`
+lays a drawn texture over the image instead of photographs, and images are not stored as JPEG again. Motion is blurred,
+and large images are bent, as in the package `imagecorruptions`, with which a test compares all.
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import checkpoints, console, inference, summary, throughput
+from shvit_pl.callbacks import checkpoints, console, inference, robustness, summary, throughput
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
@@ -30,7 +30,7 @@ from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.display import say
 from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, refuse
 from shvit_pl.files import check_writable, replacing
-from shvit_pl.fit import options, resume, users_parts
+from shvit_pl.fit import measurements, options, resume, users_parts
 from shvit_pl.fit.tasks import find_task
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.base import TrainedModule
@@ -54,6 +54,7 @@ class ShvitCLI(LightningCLI):
     extended_at: float | None = None  # epochs of the ended run that is trained on
     asked = ""  # the flag that stands for a checkpoint which no flag names
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
+    asked_measures: Any = None
     named_split: str | None = None  # validation_split of the command line, not of the weights' run
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -220,6 +221,9 @@ class ShvitCLI(LightningCLI):
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
         config, fits, model, data = self.config_init, self.command == "fit", self.model, self.datamodule
         check_writable("trainer.default_root_dir", config.trainer.default_root_dir)
+        if self.options.calibrated:
+            model.temperature = measurements.temperature_of(config.ckpt_path, config.model.use_ema)
+            _show(f"logits are divided by the temperature {model.temperature:.4f}")
         if fits and not self.checkpoint:
             model.check_initial_weights()
         if self.checkpoint:
@@ -241,6 +245,7 @@ class ShvitCLI(LightningCLI):
             parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
             say("; ".join(parts))
         model.use_data(data, self.command)
+        self.asked_measures = None if fits else measurements.measurements(self.options, data)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
             options.check_monitors(self.options.monitor, options.parts_of(config.trainer, "callbacks"), logged)
@@ -291,6 +296,8 @@ class ShvitCLI(LightningCLI):
                 weights = config.ckpt_path or config.model.init_from
                 output = chosen.output or "metrics.json"
                 callbacks.append(inference.MetricsWriter(output, self.command_line, weights, chosen.plain))
+                if self.asked_measures is not None:
+                    callbacks.append(robustness.Robustness(self.asked_measures, weights, output, chosen.plain))
             if self.command == "validate" and not self.checkpoint:
                 callbacks += self.task.measuring(config.model.init_from)
             return callbacks
@@ -302,6 +309,8 @@ class ShvitCLI(LightningCLI):
         ]
         if self.extended_at is not None:
             callbacks.append(checkpoints.Extension())
+        if names := measurements.corruption_names(chosen.corruptions):
+            callbacks.append(robustness.CorruptedAtEnd(names, chosen.plain))
         callbacks.append(summary.RunSummary(self.command_line, chosen.monitor, settings, self.extended_at))
         callbacks.append(self.task.figures())
         callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]

@@ -17,6 +17,7 @@ from shvit_pl.compat import cores_of_process
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse, visible
 from shvit_pl.files import CHAIN
+from shvit_pl.fit.measurements import ALL, corruption_names
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, DetectionMonitor, Monitor, checkpoint_of_run
 
@@ -62,6 +63,16 @@ class FitOptions:
     """Make a new Hub repo public."""
     optimize: bool = False
     """Compile for speed, except in fit."""
+    corruptions: list[str] | str | None = None
+    """Also measure on corrupted images, of validate, and of fit at its end: all, or names such as fog,snow."""
+    tta: Literal["flip", "five_crop"] | None = None
+    """Also measure by the mean of several views of each image; of validate."""
+    out_of_distribution: str | None = None
+    """Measure how well these images (as data.path) are told from the known classes'; of validate."""
+    calibrate: bool = False
+    """Find a temperature for the run's probabilities, and keep it; of validate."""
+    calibrated: bool = False
+    """Divide logits by the temperature that was found; of predict."""
     plain: bool = False
     """Plain lines for log files: no bars, no boxes."""
     threads: Threads | None = None
@@ -83,6 +94,8 @@ class FitOptions:
             mistakes.append(
                 f"output {self.output!r}: allowed is a file's name, such as results.csv, in a folder that exists."
             )
+        with collected(mistakes):
+            corruption_names(self.corruptions)
         if self.push_public and self.push_to is None:
             mistakes.append("push_public True: it belongs to --push_to user/name; leave it out.")
         refuse(mistakes)
@@ -125,10 +138,17 @@ class TrainerOptions:
 
 def read_flags(args: Sequence[str]) -> list[str]:
     """Return a command line with the paths of its configs, and a value for every switch."""
-    own = own_args(FitOptions, args)
+    own = [_with_list(name, text) for name, text in own_args(FitOptions, args)]
     return with_found_configs(
         [(f"--{name}" if text is None else f"--{name}={text}") if name else str(text) for name, text in own]
     )
+
+
+def _with_list(name: str, text: str | None) -> tuple[str, str | None]:
+    """Return a flag and its value, where that of `--corruptions` may be left out, or be names with commas."""
+    if name != "corruptions":
+        return name, text
+    return name, ALL if text is None else f"[{text}]" if "," in text and text[0] != "[" else text
 
 
 def parts_of(trainer: Namespace, flag: str) -> list[Any]:
