@@ -22,9 +22,8 @@ from shvit_pl.display import announce, new_progress, say
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import open_network
 from shvit_pl.modules.reliability import LIMITS, calibration, scores, separation
-from shvit_pl.runs.folder import BEST, CHECKPOINTS, EMA, run_of
+from shvit_pl.runs.folder import BEST, CHECKPOINTS, CORRUPTED, EMA, run_of
 from shvit_pl.runs.robustness import (
-    CORRUPTED,
     Measured,
     keep_measured,
     mean_accuracy,

@@ -223,7 +223,7 @@ def _zoomed(image: Pixels, factor: float) -> Pixels:
 
 def _sampled(image: Pixels, places: Pixels, edge: Any) -> Pixels:
     """Return an image at places `(S, S, 2)` of rows and columns, bilinear; beyond it, it is mirrored."""
-    reach = len(image)
+    reach = ceil(max(-places.min(), places.max() - len(image) + 1, 0)) + 1
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), edge)
     planes = torch.from_numpy(padded).permute(2, 0, 1)[None]
     centers = torch.from_numpy(np.ascontiguousarray(places[..., ::-1] + reach))[None]

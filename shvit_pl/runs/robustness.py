@@ -8,7 +8,6 @@ from shvit_pl.files import write_whole
 from shvit_pl.runs.folder import SUMMARY, read_summary
 
 ROBUSTNESS = "robustness.json"
-CORRUPTED = "val/corrupted_acc1"  # the mean accuracy over corruptions and strengths, in a run's summary
 
 Measured = dict[str, Any]
 """Content of the file: `of` (the weights), and what was measured of them by kind."""

@@ -19,7 +19,7 @@ from shvit_pl.command_line.parser import SECTIONS, check_extra, nearest_option, 
 from shvit_pl.display import TextTable, new_progress, plain_console, say, write_table
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
-from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
+from shvit_pl.runs.folder import AT_END, EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep import processes, watch
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
 from shvit_pl.sweep.engine.driver import Driver, Launch, Terminated
@@ -153,7 +153,9 @@ def open_cells(
         flags = reduce(without_flag, wrong, [*base, *as_flags(choices)])
         try:
             planned = fit.open(flags)
-            if missing := ", ".join(sorted({*file.objectives} & {*MONITORS} - {*planned.metrics})):
+            if missing := ", ".join(sorted({*file.objectives} & {*MONITORS, *AT_END} - {*planned.metrics})):
+                if missing in AT_END and not any(name in AT_END for name in planned.metrics):
+                    raise UserError(f"objective {missing}: not measured here; give --corruptions all too.")
                 logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
                 average = "; an average is kept with --model.ema.decay" if EMA in missing else ""
                 raise UserError(f"objective {missing}: not logged here; {logged}{average}.")
