@@ -15,6 +15,7 @@ from shvit_pl.callbacks.console import show_notes, show_table
 from shvit_pl.callbacks.robustness_report import result_rows, write_corruptions
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
+from shvit_pl.data.config import CORRUPTIONS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.transforms import normalize
 from shvit_pl.data.variants import Corrupted, FiveCrops, Unchanged
@@ -23,14 +24,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import open_network
 from shvit_pl.modules.reliability import LIMITS, calibration, scores, separation
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, CORRUPTED, EMA, run_of
-from shvit_pl.runs.robustness import (
-    Measured,
-    keep_measured,
-    mean_accuracy,
-    read_measured,
-    weights_of,
-    with_corruptions,
-)
+from shvit_pl.runs.robustness import Measured, keep_measured, read_measured, weights_of
 from shvit_pl.runs.writing import run_folder
 
 Forward = Callable[[Tensor], Tensor]
@@ -204,7 +198,7 @@ def run_through(
             images = batch["image"].to(trainer.strategy.root_device, non_blocking=True)
             with trainer.precision_plugin.forward_context():
                 logits = forward(normalize(images.flatten(0, 1), data.mean, data.std))
-            yield batch, logits.float().unflatten(0, images.shape[:2])
+            yield batch, logits.float().reshape(*images.shape[:2], -1)
             bars.advance(task)
 
 
@@ -219,6 +213,20 @@ def gather(trainer: L.Trainer, values: Tensor) -> Tensor:
 
 def _share(hits: Tensor) -> float:
     return float(hits.double().mean()) if len(hits) else 0.0
+
+
+def with_corruptions(before: Measured | None, now: Measured) -> Measured:
+    """Return corruptions' results with those from before that were measured on the same images."""
+    same = before is not None and all(before[key] == now[key] for key in ("data", "images", "clean"))
+    accuracy = {**(before["accuracy"] if same and before is not None else {}), **now["accuracy"]}
+    ordered: dict[str, list[float]] = {name: accuracy[name] for name in CORRUPTIONS if name in accuracy}
+    return {**now, "accuracy": ordered, "mean": mean_accuracy(ordered)}
+
+
+def mean_accuracy(accuracy: dict[str, list[float]]) -> float:
+    """Return the mean over corruptions and strengths; not relative to another network's, as mCE is."""
+    values = [value for row in accuracy.values() for value in row]
+    return sum(values) / len(values)
 
 
 @rank_zero_only

@@ -72,11 +72,13 @@ def draw_robustness(results: dict[str, Any]) -> Figure:
     means = [sum(accuracy[name]) / 5 for name in names]
     right.barh(range(len(names)), means, color=colors, height=0.7)
     for place, value in enumerate(means):
-        right.text(value + 0.01, place, f"{value:.3f}", va="center", fontsize=7)
+        inside = value > 0.15
+        place_of_text = 0.01 if inside else value + 0.01
+        right.text(place_of_text, place, f"{value:.3f}", va="center", fontsize=7, color="white" if inside else "black")
     right.axvline(clean, color=GRAY, linestyle="--", linewidth=1)
     right.set_title(f"mean over strengths; dashed: not corrupted ({clean:.3f})", fontsize=9)
     right.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
-    right.set(xlabel="top-1 accuracy (fraction)", xlim=(0, 1.12))
+    right.set(xlabel="top-1 accuracy (fraction)", xlim=(0, 1.02))
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.invert_yaxis()
     return figure

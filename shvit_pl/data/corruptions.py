@@ -6,7 +6,7 @@ lays a drawn texture over the image instead of photographs, and images are not s
 and large images are bent, as in the package `imagecorruptions`, with which a test compares all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from io import BytesIO
 from math import ceil, cos, radians, sin
@@ -76,15 +76,15 @@ def _glass_blur(image: Pixels, random: Generator, deviation: float, most: int, t
     inner = np.arange(most + 1, side - most + 1)
     for _ in range(times if len(inner) else 0):
         # every pixel becomes one near it, from the last to the first; those behind it have been moved before
-        source = np.arange(side * side).reshape(side, side)
+        sources = np.arange(side * side).reshape(side, side)
         across, down = random.integers(-most, most, (2, len(inner), len(inner)))
-        source[inner[:, None], inner] = (inner[:, None] + down) * side + inner + across
-        source = source.ravel()
-        moved = np.where(source > np.arange(side * side), source, np.arange(side * side))
+        sources[inner[:, None], inner] = (inner[:, None] + down) * side + inner + across
+        source, itself = sources.reshape(-1), np.arange(side * side)
+        moved = np.where(source > itself, source, itself)
         while (moved[moved] != moved).any():  # follow what has been moved to where it came from
             moved = moved[moved]
         pixels = pixels.reshape(side * side, -1)[source[moved]].reshape(pixels.shape)
-    return _blur(pixels.astype(np.float32) / 255, deviation)
+    return _blur((pixels / 255).astype(np.float32), deviation)
 
 
 def _motion_blur(image: Pixels, random: Generator, radius: int, deviation: float) -> Any:
@@ -269,11 +269,10 @@ def _frost_texture(side: int) -> Pixels:
 
 # ---- parameters of the five strengths: of CIFAR-10-C, Tiny ImageNet-C and ImageNet-C
 
-_Table = tuple[Any, Any, Any, Any, Any]
 _SMALL_SNOW = [(0.1, 0.2, 1, 0.6, 8, 3), (0.1, 0.2, 1, 0.5, 10, 4), (0.15, 0.3, 1.75, 0.55, 10, 4),
                (0.25, 0.3, 2.25, 0.6, 12, 6), (0.3, 0.3, 1.25, 0.65, 14, 12)]  # fmt: skip
 _SMALL_ZOOM = tuple((most, 0.01) for most in (1.06, 1.11, 1.16, 1.21, 1.26))
-_KINDS: dict[str, tuple[Callable[..., Any], tuple[Any, Any, Any]]] = {
+_KINDS: dict[str, tuple[Callable[..., Any], Sequence[Any]]] = {
     "gaussian_noise": (_gaussian_noise, (
         (0.04, 0.06, 0.08, 0.09, 0.10), (0.04, 0.08, 0.12, 0.15, 0.18), (0.08, 0.12, 0.18, 0.26, 0.38))),
     "shot_noise": (_shot_noise, ((500, 250, 100, 75, 50), (250, 100, 50, 30, 15), (60, 25, 12, 5, 3))),

@@ -221,14 +221,14 @@ class ShvitCLI(LightningCLI):
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
         config, fits, model, data = self.config_init, self.command == "fit", self.model, self.datamodule
         check_writable("trainer.default_root_dir", config.trainer.default_root_dir)
-        if self.options.calibrated:
-            model.temperature = measurements.temperature_of(config.ckpt_path, config.model.use_ema)
-            _show(f"logits are divided by the temperature {model.temperature:.4f}")
         if fits and not self.checkpoint:
             model.check_initial_weights()
         if self.checkpoint:
             with error_prefix(self.asked):
                 model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
+        if self.options.calibrated:
+            model.temperature = measurements.temperature_of(config.ckpt_path, config.model.use_ema)
+            _show(f"logits are divided by the temperature {model.temperature:.4f}")
         if self.trained_on is not None:
             data.held_out = data.has_chosen = resume.is_same_data(data.config.path, self.trained_on)
         if self.command == "test" and self._is_other_data():

@@ -96,7 +96,7 @@ def _open_others(path: str, data: "HFImageDataModule") -> "HFImageDataModule":
         raise UserError(
             f"out_of_distribution {path!r}: these are the images that the network knows; give others, or leave it out."
         )
-    own = {each.name: each.default for each in fields(data.config) if each.name in DATASET_SETTINGS}
+    own: dict[str, Any] = {each.name: each.default for each in fields(data.config) if each.name in DATASET_SETTINGS}
     others = HFImageDataModule(replace(data.config, path=path, **own))
     try:
         others.setup("predict")

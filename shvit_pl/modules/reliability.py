@@ -106,7 +106,9 @@ def scores(logits: Tensor) -> dict[str, Tensor]:
 def separation(known: Tensor, others: Tensor) -> Separation:
     """Compare the scores `(N,)` of images of known classes with those `(M,)` of others."""
     together = torch.cat([known, others]).cpu()
-    ranks = together.unique(return_inverse=True)[1]  # torchmetrics wants values from 0 to 1; equal ones stay equal
+    ranks = torch.unique(together, return_inverse=True)[
+        1
+    ]  # torchmetrics wants values from 0 to 1; equal ones stay equal
     ranks = ranks.double() / max(1, int(ranks.max()))
     is_known = torch.cat([torch.ones(len(known)), torch.zeros(len(others))]).long()
     false, true, _ = binary_roc(ranks, is_known)

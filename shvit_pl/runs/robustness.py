@@ -30,16 +30,3 @@ def read_measured(folder: Path, weights: dict[str, Any]) -> Measured:
 def keep_measured(folder: Path, measured: Measured) -> Path:
     """Write the file."""
     return write_whole(folder / ROBUSTNESS, (json.dumps(measured, indent=2) + "\n").encode())
-
-
-def with_corruptions(before: Measured | None, now: Measured) -> Measured:
-    """Return corruptions' results with those from before that were measured on the same images."""
-    same = before is not None and all(before[key] == now[key] for key in ("data", "images", "clean"))
-    accuracy = {**(before["accuracy"] if same and before is not None else {}), **now["accuracy"]}
-    return {**now, "accuracy": accuracy, "mean": mean_accuracy(accuracy)}
-
-
-def mean_accuracy(accuracy: dict[str, list[float]]) -> float:
-    """Return the mean over corruptions and strengths; not relative to another network's, as mCE is."""
-    values = [value for row in accuracy.values() for value in row]
-    return sum(values) / len(values)
