@@ -15,6 +15,7 @@ from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import open_source
 from shvit_pl.errors import UserError, collected, did_you_mean, first_names, refuse
 
+_BOXES = {"objects", "bbox", "boxes"}  # columns of datasets for detection
 _VALIDATION_NAMES = [name for name, split in SPLITS.items() if split == "validation"]
 _IMAGE_TYPES = ("binary", "large_binary", "string")
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -298,7 +299,7 @@ def label_column(features: Features, image: str, wanted: str | None = None) -> s
     if wanted is None and list(features) == [image]:
         raise UserError(
             "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "
-            "give a table of paths and labels (CSV)."
+            "give a table of paths and labels (CSV). To learn boxes (COCO, YOLO), give --task detection."
         )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 
@@ -312,7 +313,9 @@ def _choose(flag: str, what: str, features: Features, candidates: list[str], wan
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise UserError(f"{flag}: no column has {what}; the columns are {', '.join(features)}. Name it with --{flag}.")
+        boxes = " To learn boxes, give --task detection." if _BOXES.intersection(features) else ""
+        listed = ", ".join(features)
+        raise UserError(f"{flag}: no column has {what}; the columns are {listed}. Name it with --{flag}.{boxes}")
     raise UserError(f"{flag}: several columns hold {what} ({', '.join(candidates)}). Choose one with --{flag}.")
 
 
