@@ -101,6 +101,7 @@ class HFImageDataModule(DataModule):
         chosen, names = self.chosen, ("path", "name", "revision", "train_fraction", "streaming", "image_size")
         return {
             **{name: getattr(self.config, name) for name in names},
+            **{name: value for name in ("fold", "split_by") if (value := getattr(self.config, name)) is not None},
             "augmentation": self.config.augmentation(self.mixing),
             "commit": chosen.commit,
             "train_images": self.rows("train"),

@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Iterable
 from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
+from shvit_pl.data import folds
 from shvit_pl.data.config import DataConfig, SplitConfig
 from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import open_source
@@ -42,6 +43,8 @@ class ChosenRows:
     """What became of the files of a folder, in a line."""
     divided: bool = False
     """True if the validation rows are a part of the training split."""
+    test_split: str = "test"
+    """The split of the rows of `test`."""
 
 
 # ---- stored rows
@@ -108,7 +111,7 @@ def tested(chosen: Any, config: SplitConfig, named: bool) -> Any:
 
     Raises `UserError` where there is none.
     """
-    split, stage = (str(config.validation_split), "validate") if named else ("test", "test")
+    split, stage = (str(config.validation_split), "validate") if named else (chosen.test_split, "test")
     if stage not in chosen.by_stage:
         which = " with labels" if _left_out("test") in chosen.note else ""
         raise _no_test_split(config.path, "the validation images have chosen the checkpoint", which)
@@ -158,27 +161,41 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
-    validation = wanted or validation_name(labeled, train)
+    validation = None if config.fold is not None else wanted or validation_name(labeled, train)
+    test = "test" if config.fold is None or "test" in labeled else validation_name(labeled, train) or "test"
     if validation is not None:
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
-        trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
-        unknown = [name for name, some, count in zip(classes, trained, validated, strict=True) if count and not some]
-        if unknown:  # the splits may have different class folders
+        if unknown := _untrained(rows, held_out, label, classes):  # the splits may have different class folders
             raise UserError(
                 f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
                 f"({', '.join(unknown[:5])}). Give both splits the same classes."
             )
-    else:
+        note += folds.check_groups(labeled, train, validation, config, (image, label))
+    elif config.fold is None and config.split_by is None:
         share = config.validation_fraction
         rows, held_out = divide(labeled[train], share, label, seed)
         note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
+    else:
+        rows, held_out, note = folds.divided(
+            labeled[train], train, class_indices(labeled[train], label), config, (image, label)
+        )
+        if unknown := _untrained(rows, held_out, label, classes):
+            note += f"; no image of {first_names(unknown)} is trained on"
+        note += f"; the split '{test}' is left for shvit-pl test" if test not in ("test", train) else ""
+        note += folds.shared_with_test(labeled, train, config, (image, label))
     if fraction < 1:
         _, rows = divide(rows, fraction, label, seed, flag="data.train_fraction", trained=1)
     note += "".join(_left_out(name) for name in splits if name not in labeled)
     by_stage = {"train": rows, "validate": held_out}
-    if "test" in labeled:
-        by_stage["test"] = labeled["test"]
-    return ChosenRows(by_stage, image, label, classes, note, divided=validation is None)
+    if test in labeled:
+        by_stage["test"] = labeled[test]
+    return ChosenRows(by_stage, image, label, classes, note, divided=validation is None, test_split=test)
+
+
+def _untrained(trained: Dataset, validated: Dataset, label: str, classes: Sequence[str]) -> list[str]:
+    """Return the classes that only the validation has."""
+    counts = (class_counts(part, label, len(classes)) for part in (trained, validated))
+    return [name for name, some, count in zip(classes, *counts, strict=True) if count and not some]
 
 
 def divide(

@@ -347,6 +347,9 @@ CASES = {
         data, ["--data.augment_on=device", "--data.auto_augment=3a"],
         ["--data.augment_on=device", "--data.augment=crop", "--data.auto_augment=null"],
     ),
+    "a stream can't be divided. Leave it out": (
+        data, ["--data.streaming=true", STEPS, "--data.fold=1/4"], ["--data.streaming=false", "--data.fold=1/4"]
+    ),
     "streaming requires 1": (
         data, ["--data.streaming=true", STEPS, "--data.repeats=3"], ["--data.streaming=false", "--data.repeats=3"]
     ),
@@ -515,6 +518,8 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "test_a_split_without_objects_is_refused_before_the_run",
     "as shvit-pl push --backbone writes": "tests/cli/test_detection.py::test_a_detector_begins_no_classification",
     "also with --task detection": "tests/hub/test_detectors.py::test_what_it_is_not_for_is_one_message",
+    "Divide the splits by groups, or validate": "tests/data/test_folds.py::"
+    "test_groups_in_two_splits_are_refused_in_validation_and_told_in_the_test",
     "that run is of {}; give --task": "tests/cli/test_detection.py::"
     "test_to_go_on_with_the_last_run_needs_the_task_or_a_config",
     "the run saw the commit": "tests/data/test_opening.py::"
