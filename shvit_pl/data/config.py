@@ -18,7 +18,7 @@ _AUGMENTATIONS: dict[Augment, str] = {
     "shift": "shifted, with black borders",
     "crop": "random resized crop, flip",
 }
-COLUMN_SETTINGS = ("image_column", "label_column")
+COLUMN_SETTINGS = ("image_column", "label_column", "delimiter", "root")
 _SPLIT_SETTINGS = ("name", "revision", "train_split", "validation_split", "train_fraction")
 _GROUPS = ("split_by", "fold")
 ROW_SETTINGS = (  # what is trained on and held out
@@ -83,6 +83,10 @@ class DataConfig(SplitConfig):
     """digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset."""
     label_column: str | None = None
     """Label column, if the dataset has several."""
+    delimiter: str | None = None
+    """What separates the columns of a CSV file, or tab (default: what divides its header)."""
+    root: str | None = None
+    """Folder where relative paths of a table begin (default: the table's)."""
     split_by: str | None = None
     """Column of groups, such as patients or sites, of which none is both trained on and validated."""
     fold: str | None = None
@@ -201,6 +205,8 @@ class DataConfig(SplitConfig):
                 f"data.fold {self.fold!r}: allowed is a fold and the number of folds, which is 2 or more: 1/{most} to "
                 f"{most}/{most}, for example."
             )
+        if self.delimiter is not None and len(self.delimiter) != 1 and self.delimiter not in ("tab", "\\t"):
+            yield f"data.delimiter {self.delimiter!r}: allowed is one character, such as ';', or tab."
         for flag in _GROUPS:
             if self.streaming and getattr(self, flag) is not None:
                 yield (

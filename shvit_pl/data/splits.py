@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Iterable
 from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
-from shvit_pl.data import folds
+from shvit_pl.data import folds, tables
 from shvit_pl.data.config import DataConfig, SplitConfig
 from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import open_source
@@ -66,6 +66,8 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     _check_names(splits, config, is_trained_on)
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
+    if sort and not opened.found:
+        tables.check_files(config.path, splits, image)
     if is_trained_on:
         return replace(_trained_on(splits, image, config), **origin)
     split = evaluated_split(splits, config, stage)
@@ -387,7 +389,11 @@ def _class_names(name: str, split: Dataset, column: str) -> list[str]:
     if set(labels) <= {None, -1}:
         return []
     if None in labels or (isinstance(feature, ClassLabel) and -1 in labels):
-        raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
+        none = [row for row, label in enumerate(split[column][:]) if label is None or label == -1]
+        raise UserError(
+            f"data.label_column {column!r}: split {name!r} has rows without a label, {len(none)} of {len(split)}; the "
+            f"first is row {none[0] + 1}. Remove or label them."
+        )
     if isinstance(feature, ClassLabel) and max(labels) >= feature.num_classes:
         raise UserError(
             f"data.label_column {column!r}: split {name!r} has the label {max(labels)}, but only {feature.num_classes} "

@@ -245,7 +245,14 @@ def _settings_of_detector(source: str) -> dict[str, Any]:
     return {"model": model, "data": saved.data, "task": "detection"}
 
 
-_PATHS = ("data.path", "model.init_from", "model.distill.teacher", "model.distill.weights", "model.distill.cache")
+_PATHS = (
+    "data.path",
+    "data.root",
+    "model.init_from",
+    "model.distill.teacher",
+    "model.distill.weights",
+    "model.distill.cache",
+)
 
 
 def refuse_moved(config: Namespace, settings: Mapping[str, Any], weights: str, resumed: bool) -> None:
