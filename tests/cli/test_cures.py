@@ -514,6 +514,10 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
         ("or by --runtime onnx; leave it out", "a graph with NMS takes one image at a time; give"),
         "tests/deploy/benchmark/test_detectors.py::test_what_no_detector_has_is_refused",
     ),
+    **dict.fromkeys(
+        ("To learn boxes (COCO, YOLO), give", " To learn boxes, give"),
+        "tests/data/objects/test_reading.py::test_a_classifier_is_told_which_task_boxes_are_for",
+    ),
     "a split with objects by --data.": "tests/data/objects/test_reading.py::"
     "test_a_split_without_objects_is_refused_before_the_run",
     "as shvit-pl push --backbone writes": "tests/cli/test_detection.py::test_a_detector_begins_no_classification",
