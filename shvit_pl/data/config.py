@@ -198,7 +198,7 @@ class DataConfig(SplitConfig):
 
     def _divisions(self) -> Iterator[str]:
         """Yield a message for each mistake in folds and groups."""
-        numbers = [int(number) for number in self.fold.split("/")] if _FOLD.fullmatch(self.fold or "") else []
+        numbers = [int(number) for number in (self.fold or "").split("/")] if _FOLD.fullmatch(self.fold or "") else []
         if self.fold is not None and not (numbers and 1 <= numbers[0] <= numbers[1] and numbers[1] >= 2):
             most = numbers[1] if numbers and numbers[1] >= 2 else 5
             yield (
