@@ -522,6 +522,7 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "test_a_split_without_objects_is_refused_before_the_run",
     "as shvit-pl push --backbone writes": "tests/cli/test_detection.py::test_a_detector_begins_no_classification",
     "also with --task detection": "tests/hub/test_detectors.py::test_what_it_is_not_for_is_one_message",
+    "several datasets can't be streamed": "tests/data/test_sources.py::test_what_can_not_be_joined_is_refused",
     "it isn't in the header of": "tests/data/test_tables.py::test_a_wrong_delimiter_is_refused_with_the_right_one",
     "folder, or at --data.root FOLDER": "tests/data/test_tables.py::"
     "test_relative_paths_begin_at_the_root_and_absolute_ones_are_as_they_are",
@@ -529,7 +530,7 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "test_groups_in_two_splits_are_refused_in_validation_and_told_in_the_test",
     "that run is of {}; give --task": "tests/cli/test_detection.py::"
     "test_to_go_on_with_the_last_run_needs_the_task_or_a_config",
-    "the run saw the commit": "tests/data/test_opening.py::"
+    "Go on with --data.revision": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
 }
 NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a refusal
