@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from shvit_pl.callbacks.console import show_notes, show_table
+from shvit_pl.callbacks.inference import is_limited
 from shvit_pl.callbacks.robustness_report import result_rows, write_corruptions
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
@@ -81,8 +82,7 @@ class Robustness(L.Callback):
             of_run = weights_of(Path(self.weights), averaged)
         measured = read_measured(self.folder, of_run)
         labels, logits = gather(trainer, torch.cat(self._labels)), gather(trainer, torch.cat(self._logits))
-        is_limited = trainer.limit_val_batches not in (None, 1.0)
-        most, counts = len(labels) if is_limited else None, labels >= 0
+        most, counts = len(labels) if is_limited(trainer) else None, labels >= 0
         clean = _share(logits[counts].argmax(-1) == labels[counts])
         now: Measured = {}
         if asked.calibrate:
@@ -136,8 +136,7 @@ class CorruptedAtEnd(L.Callback):
         averaged = summary.monitor.endswith(EMA)
         network = open_network(str(checkpoint), averaged).model.to(pl_module.device)
         data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        limit = trainer.limit_val_batches
-        batches = int(sum(trainer.num_val_batches)) if limit not in (None, 1.0) else None
+        batches = int(sum(trainer.num_val_batches)) if is_limited(trainer) else None
         most = None if batches is None else batches * data.config.batch_size * trainer.world_size
         found = measure_corruptions(trainer, lambda images: network(images).float(), self.corruptions, most)
         images = min(data.rows("validate") or 0, most or 10**12)

@@ -129,9 +129,11 @@ class DataModule(L.LightningDataModule):
         """Raise `UserError` when a resumed training would read another version."""
         before, now = state_dict["commit"], self.chosen.commit
         if self.trainer is not None and self.trainer.state.fn == "fit" and now != before:
+            one = isinstance(self.config.path, str)
             raise UserError(
-                f"data.path {self.config.path!r}: the run saw the commit {before}, and now it is {now}. Go "
-                f"on with --data.revision {before} --allow_changes true, or start a new run."
+                f"data.path {self.config.path!r}: the run saw the commit {before}, and now it is {now}. "
+                + (f"Go on with --data.revision {before} --allow_changes true, or start a new run." * one)
+                + ("Start a new run, or give the datasets as files of one version." * (not one))
             )
 
     # ---- loaders

@@ -19,7 +19,7 @@ import torch
 from timm.data import Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from shvit_pl.data import decoding, loaders, splits, transforms, variants, views
+from shvit_pl.data import decoding, loaders, sources, splits, transforms, variants, views
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.config import DataConfig
 from shvit_pl.randomness import run_seed
@@ -53,7 +53,7 @@ class HFImageDataModule(DataModule):
         shared = self.held_out and not self.streams and stage != "predict"  # all such stages divide the same rows
         key = "fit" if shared else stage
         if key not in self._by_stage:
-            choose: Any = splits.stream_rows if self.streams else splits.choose_rows
+            choose: Any = splits.stream_rows if self.streams else sources.choose_rows
             self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
             if not self.streams and config.intensity_range is None:
                 self._warn_of_dark_images(self._by_stage[key])
@@ -98,11 +98,14 @@ class HFImageDataModule(DataModule):
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the dataset of a training, for `summary.json`."""
-        chosen, names = self.chosen, ("path", "name", "revision", "train_fraction", "streaming", "image_size")
+        chosen, names = self.chosen, ("name", "revision", "train_fraction", "streaming", "image_size")
         return {
+            "path": sources.joined_path(self.config.path),
             **{name: getattr(self.config, name) for name in names},
+            **{name: value for name in ("fold", "split_by") if (value := getattr(self.config, name)) is not None},
             "augmentation": self.config.augmentation(self.mixing),
-            "commit": chosen.commit,
+            "commit": None if chosen.sources else chosen.commit,
+            **({"sources": list(chosen.sources)} if chosen.sources else {}),
             "train_images": self.rows("train"),
             "validation_images": self.rows("validate"),
             "images_per_class": self.per_class(),
@@ -115,6 +118,7 @@ class HFImageDataModule(DataModule):
         classes = counted_classes(self.class_names or [], facts["images_per_class"], "training images")
         return {
             "data": f"{described(facts)}, {classes}",
+            **{f"source {n}": sources.described(each) for n, each in enumerate(facts.get("sources", ()), start=1)},
             "": facts["validation"],
             **({"files": facts["files"]} if facts["files"] else {}),
             "images": f"{facts['image_size']} px; training: {facts['augmentation']}",

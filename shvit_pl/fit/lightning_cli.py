@@ -26,6 +26,7 @@ from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.base import DataModule
+from shvit_pl.data.sources import joined_path
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.display import say
 from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, refuse
@@ -53,8 +54,8 @@ class ShvitCLI(LightningCLI):
     checkpoint: dict[str, Any] | None = None
     extended_at: float | None = None  # epochs of the ended run that is trained on
     asked = ""  # the flag that stands for a checkpoint which no flag names
-    trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
-    asked_measures: Any = None
+    trained_on: str | list[str] | None = None  # the dataset of the weights that are measured, where it is known
+    asked_measures: Any = None  # beyond accuracy
     named_split: str | None = None  # validation_split of the command line, not of the weights' run
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -148,7 +149,7 @@ class ShvitCLI(LightningCLI):
             return
         self.trained_on = path = settings["data"].get("path", "")
         weights = self.config.ckpt_path or self.config.model.init_from
-        if path and (start := started_in(weights, path)):
+        if isinstance(path, str) and path and (start := started_in(weights, path)):
             self.trained_on = str(start / path)
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in self.task.dataset_settings}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
@@ -242,7 +243,7 @@ class ShvitCLI(LightningCLI):
         with resume.relative_paths(config, None if fits else self.trained_on):
             data.setup(self.command)
         if not fits:
-            parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
+            parts = filter(None, (f"{joined_path(data.config.path)}: {data.chosen.note}", data.chosen.files))
             say("; ".join(parts))
         model.use_data(data, self.command)
         self.asked_measures = None if fits else measurements.measurements(self.options, data)

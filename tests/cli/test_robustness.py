@@ -148,8 +148,9 @@ def test_corruptions_of_the_same_images_are_kept_together():
     assert with_corruptions(None, now) == now
 
 
-def test_a_bare_flag_is_all_of_them(run, capsys):
+def test_a_bare_flag_is_all_of_them_on_the_images_of_the_limit(run):
     assert validate(run, "--corruptions", "--trainer.limit_val_batches=1") == 0
+    assert measured(run)["corruptions"]["images"] == 16
     assert list(measured(run)["corruptions"]["accuracy"]) == list(CORRUPTIONS)
 
 
@@ -180,7 +181,12 @@ def test_a_mistake_is_one_message(command, flags, words, cure, trained, refused)
         (["--corruptions", "--trainer.limit_val_batches=0"], "leaves no images to measure"),
         (["--corruptions", "--trainer.enable_checkpointing=false"], "best.ckpt is measured"),
         (
-            ["--corruptions=fog", "--data.streaming=true", "--trainer.limit_train_batches=null"],
+            [
+                "--corruptions=fog",
+                "--data.streaming=true",
+                "--data.steps_per_epoch=4",
+                "--trainer.limit_train_batches=null",
+            ],
             "reads the images again",
         ),
         (["--calibrate"], "calibrate true: for validate alone; leave it out"),
@@ -200,11 +206,23 @@ def test_detectors_have_none_of_it(flag, capsys):
 
 def test_a_temperature_belongs_to_a_run(trained, refused):
     weights = str(trained / "checkpoints" / "best.ckpt")
-    flags = [f"--model.init_from={weights}", "--data.path=digits", "--calibrated"]
-    refused(flags, "give --ckpt_path RUN_FOLDER", command="predict")
+    flags = ["--data.path=digits", "--data.num_workers=0", "--trainer.limit_predict_batches=1"]
+    refused([*flags, f"--model.init_from={weights}", "--calibrated"], "give --ckpt_path RUN_FOLDER", command="predict")
+    assert validate(trained, "--model.use_ema=true", "--calibrate") == 0
+    assert main(["predict", f"--ckpt_path={trained}", *flags, "--model.use_ema=true", "--calibrated"]) == 0
 
 
-def test_a_sweep_can_be_decided_by_it(tmp_path, capsys):
+def test_the_temperature_that_is_missing_is_found_by_the_command_of_the_message(run, capsys):
+    predict = ["predict", str(run), "--data.num_workers=0", "--trainer.limit_predict_batches=1", "--calibrated"]
+    assert main(predict) == 2
+    command = capsys.readouterr().err.strip().rpartition("first: shvit-pl ")[2].split()
+    assert main([*command, *FEW]) == 0
+    assert main(predict) == 0
+    assert main([*predict, f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 2
+    assert "last.ckpt" in capsys.readouterr().err
+
+
+def test_what_a_fit_measures_at_its_end_is_planned():
     from shvit_pl.fit.check import FitCheck
 
     check = FitCheck(QUICK)
