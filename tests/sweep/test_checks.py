@@ -122,8 +122,11 @@ def test_a_mistake_in_a_flag(flag, parts):
 
 
 def test_a_sweep_by_corrupted_images_measures_them():
-    check(f"{SIZES}objective: val/corrupted_acc1", "--corruptions=all")
-    check(f"{SIZES}objective: [val/acc1, val/corrupted_acc1]", "--corruptions")
+    for objective in ("val/corrupted_acc1", "[val/acc1, val/corrupted_acc1]"):
+        with pytest.raises(UserError) as refused:
+            check(f"{SIZES}objective: {objective}", "--corruptions=all", "--folder=bad.yaml")
+        assert str(refused.value).startswith("--folder 'bad.yaml'")
+        assert len(str(refused.value).splitlines()) == 1
 
 
 def test_all_runs_may_have_a_logger_of_the_users():
