@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import checkpoints, console, inference, summary, throughput
+from shvit_pl.callbacks import checkpoints, console, ending, inference, summary, throughput
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
@@ -303,6 +303,9 @@ class ShvitCLI(LightningCLI):
         if self.extended_at is not None:
             callbacks.append(checkpoints.Extension())
         callbacks.append(summary.RunSummary(self.command_line, chosen.monitor, settings, self.extended_at))
+        if chosen.patience is not None:
+            callbacks.append(ending.Patience(chosen.monitor, int(chosen.patience)))
+        callbacks.append(ending.FitIntoTime())
         callbacks.append(self.task.figures())
         callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
         callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]
