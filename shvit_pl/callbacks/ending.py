@@ -1,6 +1,7 @@
 """When a run ends before its planned length: early stopping, and a schedule that fits into the time that it has."""
 
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import lightning as L
@@ -9,7 +10,6 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.display import counted, say
-from shvit_pl.modules.base import TrainedModule
 from shvit_pl.runs.folder import better
 
 _USED = 0.95  # of the time: a step or a validation may take longer than those before
@@ -23,7 +23,7 @@ class Patience(EarlyStopping):
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__(monitor, mode=better(monitor), patience=patience, check_on_train_epoch_end=False)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: TrainedModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Say if there are too few validations for it to stop anything."""
         every = trainer.check_val_every_n_epoch or 1
         validations = (pl_module.epochs or 0) // every
@@ -54,12 +54,12 @@ class FitIntoTime(L.Callback):
         """Take the state of the interrupted run."""
         self._steps, self.note = state_dict["steps"], state_dict["note"]
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: TrainedModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Shorten a resumed run's schedule again."""
         if self._steps:
             pl_module.shorten(self._steps)
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: TrainedModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Decide, once the first epoch or a tenth of the time is over."""
         timer = find_callback(trainer, Timer)
         if self._steps is not None or self._first is None or timer is None or timer.time_remaining() is None:
@@ -69,7 +69,7 @@ class FitIntoTime(L.Callback):
         if batches < 1 or (batch_idx > 0 and elapsed < _LOOK * (elapsed + left)):
             return
         per_batch = seconds / batches
-        every = trainer.val_check_batch * (trainer.check_val_every_n_epoch or 1)  # batches between validations
+        every = (trainer.val_check_batch or inf) * (trainer.check_val_every_n_epoch or 1)  # batches between validations
         per_validation = float(sum(trainer.num_val_batches)) * per_batch * _FORWARD
         if self._validations:
             per_validation = max(self._validations)
@@ -84,18 +84,18 @@ class FitIntoTime(L.Callback):
             if trainer.is_global_zero:
                 say(f"warning: the schedule is {self.note}")
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: TrainedModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
         """Begin to measure after the session's first batch, which may compile."""
         timer = find_callback(trainer, Timer)
         if self._first is None and timer is not None:
             self._first = timer.time_elapsed(), _batches_begun(trainer)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: TrainedModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin to measure a validation."""
         if self._first is not None and (timer := find_callback(trainer, Timer)) is not None:
             self._validations.append(-timer.time_elapsed())
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: TrainedModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """End it."""
         if self._first is not None and (timer := find_callback(trainer, Timer)) is not None:
             self._validations[-1] += timer.time_elapsed()

@@ -108,7 +108,7 @@ TIMED += ["--trainer.limit_val_batches=1"]  # 80 steps, in epochs of 4
         # are 32 more
         (60, 36, 36),
         # a tenth is over after two batches: of the 18 s left, 1 s and a validation (a third of a batch's second, as it
-        # isn't known yet) are kept, and 16.67 / (1 + 0.33 / 4) are 15 more; validations take longer, so time is over first
+        # isn't known yet) are kept, and 16.67 / (1 + 0.33 / 4) are 15 more; validations take longer, and time is over
         (20, 17, 14),
     ],
 )
