@@ -30,7 +30,7 @@ from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.display import say
 from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, refuse
 from shvit_pl.files import check_writable, replacing
-from shvit_pl.fit import options, resume, users_parts
+from shvit_pl.fit import finding, options, resume, users_parts
 from shvit_pl.fit.tasks import find_task
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.base import TrainedModule
@@ -54,6 +54,7 @@ class ShvitCLI(LightningCLI):
     extended_at: float | None = None  # epochs of the ended run that is trained on
     asked = ""  # the flag that stands for a checkpoint which no flag names
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
+    watching: list[L.Callback] | None = None  # in place of what a fit keeps
     named_split: str | None = None  # validation_split of the command line, not of the weights' run
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -187,6 +188,9 @@ class ShvitCLI(LightningCLI):
 
     def run(self) -> None:
         """Open the data and run the command."""
+        if self.options.find is not None:
+            finding.find(self, self.options.find)
+            return
         if self.command == "fit" and self.options.push_to is not None:
             options.check_push(self.options.push_to, self.config.trainer)
         self.trainer = self.instantiate_trainer()
@@ -260,7 +264,7 @@ class ShvitCLI(LightningCLI):
         return self.trained_on is None and data.path != self.task.embedded
 
     def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
-        if self.command != "fit" or config.trainer.fast_dev_run:
+        if self.command != "fit" or config.trainer.fast_dev_run or self.watching is not None:
             return []
         if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
@@ -282,6 +286,8 @@ class ShvitCLI(LightningCLI):
                 callbacks.append(ModelSummary())  # Lightning's choice would draw
         if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
+        if self.watching is not None:
+            return [*callbacks[1:], *self.watching]
         if self.command != "fit":
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())

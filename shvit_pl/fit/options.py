@@ -54,6 +54,8 @@ class FitOptions:
     """Stop after so many validations in a row without a better --monitor."""
     checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
+    find: Literal["lr", "batch_size"] | None = None
+    """Instead of training, try learning rates or batch sizes, and print and draw what is found."""
     extend_to: FromOne | None = None
     """Train an ended run on, in its folder, to so many epochs in all."""
     allow_changes: bool = False
@@ -230,6 +232,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"monitor {config.monitor}: there is no average; give {example}."
         if model.use_ema and model.ema.decay == 0 and model.init_from is None:
             yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
+    if config.find is not None:
+        yield from _find_mistakes(config, command, flags)
     if config.patience is not None and command == "fit":
         yield from _patience_mistakes(config)
     writes = command == "fit" and trainer.enable_checkpointing is not False and not trainer.fast_dev_run
@@ -243,6 +247,19 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {model.optim.agc} clips already; "
             "set one of the two to 0."
         )
+
+
+def _find_mistakes(config: Namespace, command: str, flags: Collection[str]) -> Iterator[str]:
+    """Yield a message where there is nothing to find, or something would be kept."""
+    find = f"find {config.find}"
+    if command != "fit":
+        yield f"{find}: for fit alone; leave it out."
+        return
+    for name in ("ckpt_path", "extend_to", "push_to", "patience"):
+        if config[name] is not None:
+            yield f"{find}: it begins a run and keeps nothing of it, so {name} has no use; leave out one of the two."
+    if config.find == "batch_size" and "--data.batch_size" in flags:
+        yield f"{find}: data.batch_size {config.data.batch_size} is what it looks for; leave out one of the two."
 
 
 def _patience_mistakes(config: Namespace) -> Iterator[str]:
