@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import checkpoints, console, inference, robustness, summary, throughput
+from shvit_pl.callbacks import checkpoints, console, ending, inference, robustness, summary, throughput
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
@@ -31,7 +31,7 @@ from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.display import say
 from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, refuse
 from shvit_pl.files import check_writable, replacing
-from shvit_pl.fit import measurements, options, resume, users_parts
+from shvit_pl.fit import finding, measurements, options, resume, users_parts
 from shvit_pl.fit.tasks import find_task
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.base import TrainedModule
@@ -56,6 +56,7 @@ class ShvitCLI(LightningCLI):
     asked = ""  # the flag that stands for a checkpoint which no flag names
     trained_on: str | list[str] | None = None  # the dataset of the weights that are measured, where it is known
     asked_measures: Any = None  # beyond accuracy
+    watching: list[L.Callback] | None = None  # in place of what a fit keeps
     named_split: str | None = None  # validation_split of the command line, not of the weights' run
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -189,6 +190,9 @@ class ShvitCLI(LightningCLI):
 
     def run(self) -> None:
         """Open the data and run the command."""
+        if self.options.find is not None:
+            finding.find(self, self.options.find)
+            return
         if self.command == "fit" and self.options.push_to is not None:
             options.check_push(self.options.push_to, self.config.trainer)
         self.trainer = self.instantiate_trainer()
@@ -266,7 +270,7 @@ class ShvitCLI(LightningCLI):
         return self.trained_on is None and data.path != self.task.embedded
 
     def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
-        if self.command != "fit" or config.trainer.fast_dev_run:
+        if self.command != "fit" or config.trainer.fast_dev_run or self.watching is not None:
             return []
         if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
@@ -288,6 +292,8 @@ class ShvitCLI(LightningCLI):
                 callbacks.append(ModelSummary())  # Lightning's choice would draw
         if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
+        if self.watching is not None:
+            return [*callbacks[1:], *self.watching]
         if self.command != "fit":
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
@@ -313,6 +319,9 @@ class ShvitCLI(LightningCLI):
         if names := measurements.corruption_names(chosen.corruptions):
             callbacks.append(robustness.CorruptedAtEnd(names, chosen.plain))
         callbacks.append(summary.RunSummary(self.command_line, chosen.monitor, settings, self.extended_at))
+        if chosen.patience is not None:
+            callbacks.append(ending.Patience(chosen.monitor, int(chosen.patience)))
+        callbacks.append(ending.FitIntoTime())
         callbacks.append(self.task.figures())
         callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
         callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]

@@ -51,8 +51,12 @@ class FitOptions:
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
     """Metric that selects best.ckpt."""
+    patience: FromOne | None = None
+    """Stop after so many validations in a row without a better --monitor."""
     checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
+    find: Literal["lr", "batch_size"] | None = None
+    """Instead of training, try learning rates or batch sizes, and print and draw what is found."""
     extend_to: FromOne | None = None
     """Train an ended run on, in its folder, to so many epochs in all."""
     allow_changes: bool = False
@@ -226,6 +230,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"trainer.{limit} 0: {command} would do nothing; leave it out."
         if config.extend_to is not None:
             yield f"extend_to {config.extend_to}: {command} trains nothing; leave it out, or call shvit-pl fit."
+        if config.patience is not None:
+            yield f"patience {config.patience}: {command} trains nothing; leave it out."
         if path is None and source is None:
             yield (
                 "ckpt_path: give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt or, for weights without a run, such as "
@@ -236,6 +242,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
     else:
         if command == "cache-teacher" and config.extend_to is not None:
             yield f"extend_to {config.extend_to}: cache-teacher trains nothing; leave it out."
+        if command == "cache-teacher" and config.patience is not None:
+            yield f"patience {config.patience}: cache-teacher trains nothing; leave it out."
         if command == "cache-teacher" and path is not None:
             yield f"ckpt_path {path!r}: cache-teacher trains nothing; leave it out."
         if config.optimize:
@@ -244,6 +252,10 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"monitor {config.monitor}: there is no average; give {example}."
         if model.use_ema and model.ema.decay == 0 and model.init_from is None:
             yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
+    if config.find is not None:
+        yield from _find_mistakes(config, command, flags)
+    if config.patience is not None and command == "fit":
+        yield from _patience_mistakes(config)
     writes = command == "fit" and trainer.enable_checkpointing is not False and not trainer.fast_dev_run
     if writes and trainer.logger is False:
         yield (
@@ -255,6 +267,34 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {model.optim.agc} clips already; "
             "set one of the two to 0."
         )
+
+
+def _find_mistakes(config: Namespace, command: str, flags: Collection[str]) -> Iterator[str]:
+    """Yield a message where there is nothing to find, or something would be kept."""
+    find = f"find {config.find}"
+    if command != "fit":
+        yield f"{find}: for fit alone; leave it out."
+        return
+    for name in ("ckpt_path", "extend_to", "push_to", "patience"):
+        if config[name] is not None:
+            yield f"{find}: it begins a run and keeps nothing of it, so {name} has no use; leave out one of the two."
+    if config.find == "batch_size" and "--data.batch_size" in flags:
+        yield f"{find}: data.batch_size {config.data.batch_size} is what it looks for; leave out one of the two."
+
+
+def _patience_mistakes(config: Namespace) -> Iterator[str]:
+    """Yield a message where nothing is validated, or a callback of the user's has patience too."""
+    patience, trainer = f"patience {config.patience}", config.trainer
+    every, epochs = trainer.check_val_every_n_epoch or 1, trainer.max_epochs or -1
+    if trainer.limit_val_batches == 0:
+        yield f"{patience}: trainer.limit_val_batches 0 leaves nothing to watch; leave out one of the two."
+    if 0 < epochs < every:
+        yield (
+            f"{patience}: trainer.check_val_every_n_epoch {every} validates never in {epochs} epochs, which leaves "
+            "nothing to watch; give a lower one."
+        )
+    if any("EarlyStopping" in str(getattr(each, "class_path", "")) for each in parts_of(trainer, "callbacks")):
+        yield f"{patience}: trainer.callbacks has an EarlyStopping too; leave out one of the two."
 
 
 def _trainer_mistakes(config: Namespace) -> Iterator[str]:

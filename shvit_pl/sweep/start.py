@@ -39,6 +39,7 @@ _SET_BY_SWEEP = {
     "trainer.default_root_dir": "set by --folder",
     "ckpt_path": "interrupted runs are resumed automatically",
     "extend_to": "a longer training is another sweep, with trainer.max_epochs in its file",
+    "find": "find the value first by fit, and give it here",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
     "trainer.fast_dev_run": "the sweep needs the run folder",
