@@ -24,10 +24,10 @@ def test_an_epoch_draws_all_classes_equally_often_and_keeps_its_length():
         assert classes_of(epochs[-1]) == [20, 0, 20, 20]
     assert len({tuple(draw.row for draw in epoch if draw.row < 40) for epoch in epochs}) == 3
     assert len(sampler) == len(epochs[0]) == len(TrainSampler(LABELS, seed=0))
-        times = np.bincount([draw.row for draw in epochs[-1]], minlength=60)
-        assert times[:40].max() == 1  # half of the large class, no image twice
-        assert set(times[40:55]) == {1, 2}
-        assert set(times[55:]) == {4}  # 20 draws of 5 images
+    times = np.bincount([draw.row for draw in epochs[-1]], minlength=60)
+    assert times[:40].max() == 1  # half of the large class, no image twice
+    assert set(times[40:55]) == {1, 2}
+    assert set(times[55:]) == {4}  # 20 draws of 5 images
 
 
 def test_a_length_that_the_classes_do_not_divide_has_one_more_of_some():
