@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from shvit_pl.command_line import ranges
 from shvit_pl.errors import UserError, refuse
@@ -13,6 +13,11 @@ EMBEDDED = "digits"
 THREE_AUGMENT = "3a"
 Augment = Literal["none", "shift", "crop"]
 Resize = Literal["crop", "squash"]
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+]  # fmt: skip
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)  # in ImageNet-C's order
 
 _AUGMENTATIONS: dict[Augment, str] = {
     "none": "not augmented",

@@ -19,7 +19,7 @@ import torch
 from timm.data import Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from shvit_pl.data import decoding, loaders, sources, splits, transforms, views
+from shvit_pl.data import decoding, loaders, sources, splits, transforms, variants, views
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.config import DataConfig
 from shvit_pl.randomness import run_seed
@@ -192,6 +192,15 @@ class HFImageDataModule(DataModule):
     def evaluated(self, stage: str = "validate") -> loaders.ImageDataset:
         """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
         return loaders.ImageDataset(self._counted(stage), self._reader())
+
+    def varied(self, vary: variants.Vary, stage: str = "validate", most: int | None = None) -> DataLoader[Any]:
+        """Load this process's share of a stage's images (of the first `most`), several versions of each; no stream."""
+        with self._set_up_for(stage):
+            dataset = variants.Variants(self.evaluated(stage), vary, most)
+            replicas, rank = loaders.process()
+            size = max(1, self.config.batch_size // vary.versions)
+            options = {**self._options(), "batch_size": size, "persistent_workers": False}
+            return DataLoader(dataset, sampler=range(rank, len(dataset), replicas), **options)
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[transforms.Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.

@@ -14,7 +14,8 @@ from shvit_pl.display import joined
 from shvit_pl.hub.pages import eval_results, images_of, metadata, setting, training_rows, write_page
 from shvit_pl.hub.target import Target
 from shvit_pl.models.network_names import TIMM, is_path, repo_of
-from shvit_pl.runs.folder import FinishedRun, SweepChoice
+from shvit_pl.runs.folder import FIGURES, FinishedRun, SweepChoice
+from shvit_pl.runs.robustness import read_measured, weights_of
 
 _TASK = "image-classification"
 _METRICS = {"acc1": "top-1", "acc5": "top-5", "loss": "cross-entropy"}
@@ -26,6 +27,9 @@ _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
     """Write `README.md` into a folder with the run's figures; run and sweep hold no paths of the machine any more."""
     in_timm = run.evaluated_design.timm_name
+    measured = read_measured(run.folder, weights_of(run.checkpoint, run.averaged))
+    if "corruptions" not in measured:  # those of other weights
+        (folder / FIGURES / "robustness.png").unlink(missing_ok=True)
     write_page(
         "card.md.j2",
         run,
@@ -38,6 +42,7 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
             key: title for key, title in _METRICS.items() if any(key in values for values in run.results.values())
         },
         recipe=_recipe(run),
+        measured=measured,
         comparison=_comparison(run),
         teacher=_teacher(run),
         max_classes=_MAX_CLASSES,

@@ -36,6 +36,8 @@ class ClassificationModule(base.TrainedModule):
     model: SHViT | None
     metrics: nn.ModuleDict
     mixup: Mixup | None = None
+    temperature = 1.0
+    """Divides the logits of predictions."""
     _largest_batch = 0  # images of an evaluated batch
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
@@ -173,10 +175,15 @@ class ClassificationModule(base.TrainedModule):
         metrics.update(logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
+    def evaluated_logits(self, images: Tensor) -> Tensor:
+        """Return logits `(B, classes)` of the weights that predict."""
+        logits: Tensor = self._logits(self.evaluated, images).float()
+        return logits
+
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         batch = batches.named_batch(batch)
-        probabilities = self._logits(self.evaluated, batch["image"]).float().softmax(dim=-1)
+        probabilities = (self.evaluated_logits(batch["image"]) / self.temperature).softmax(dim=-1)
         names = batch.get("file", [""] * len(probabilities))
         whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]
         return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}

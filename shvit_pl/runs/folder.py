@@ -33,6 +33,8 @@ EMA = "_ema"  # ends the names of metrics that the averaged weights reach
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
 DetectionMonitor = Literal["val/map", "val/map_ema", "val/map_50", "val/map_50_ema", "val/mask_map", "val/mask_map_ema"]
 MONITORS: tuple[str, ...] = (*get_args(Monitor), *get_args(DetectionMonitor))
+CORRUPTED = "val/corrupted_acc1"  # mean accuracy over corruptions and strengths
+AT_END = (CORRUPTED, f"{CORRUPTED}{EMA}")  # metrics that are measured once, at the end of a run
 Weights = Literal["raw", "ema"]
 AVERAGED: dict[Weights | None, bool | None] = {None: None, "raw": False, "ema": True}  # take the moving average?
 

@@ -19,7 +19,7 @@ from shvit_pl.command_line.parser import SECTIONS, check_extra, nearest_option, 
 from shvit_pl.display import TextTable, new_progress, plain_console, say, write_table
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
-from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
+from shvit_pl.runs.folder import AT_END, EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep import processes, watch
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
 from shvit_pl.sweep.engine.driver import Driver, Launch, Terminated
@@ -39,6 +39,7 @@ _SET_BY_SWEEP = {
     "trainer.default_root_dir": "set by --folder",
     "ckpt_path": "interrupted runs are resumed automatically",
     "extend_to": "a longer training is another sweep, with trainer.max_epochs in its file",
+    "find": "find the value first by fit, and give it here",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
     "trainer.fast_dev_run": "the sweep needs the run folder",
@@ -160,7 +161,9 @@ def open_cells(
         flags += [f"--data.fold=1/{file.folds}"] * bool(file.folds)
         try:
             planned = fit.open(flags)
-            if missing := ", ".join(sorted({*file.objectives} & {*MONITORS} - {*planned.metrics})):
+            if missing := ", ".join(sorted({*file.objectives} & {*MONITORS, *AT_END} - {*planned.metrics})):
+                if missing in AT_END and not any(name in AT_END for name in planned.metrics):
+                    raise UserError(f"objective {missing}: not measured here; give --corruptions all too.")
                 logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
                 average = "; an average is kept with --model.ema.decay" if EMA in missing else ""
                 raise UserError(f"objective {missing}: not logged here; {logged}{average}.")

@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from shvit_pl.command_line.config_files import find_config, flat, read_config
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, collected, did_you_mean
-from shvit_pl.runs.folder import MONITORS, better
+from shvit_pl.runs.folder import AT_END, MONITORS, better
 from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
 from shvit_pl.sweep.engine.study import PRUNERS, SAMPLERS
 from shvit_pl.sweep.space import count_points, distribution, whole_numbers
@@ -25,7 +25,7 @@ KINDS: tuple[Kind, ...] = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "folds", "objective")
 _SEARCH_KEYS = ("n_trials", "sampler", "pruner", "space")
 IN_FILE = {*_KEYS, "seed", *_SEARCH_KEYS}  # keys of a sweep file, which are no flags
-_DIRECTIONS: dict[str, Direction] = {name: better(name) for name in MONITORS} | COSTS
+_DIRECTIONS: dict[str, Direction] = {name: better(name) for name in (*MONITORS, *AT_END)} | COSTS
 _SHIPPED = "cli_configs/sweeps/macro.yaml"
 _RANGE_EXAMPLE = "{low: 1.0e-4, high: 1.0e-2, log: true}"
 _VALUE_LENGTH = 40  # characters of a value in a cell's name

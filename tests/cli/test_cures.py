@@ -532,6 +532,10 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "test_to_go_on_with_the_last_run_needs_the_task_or_a_config",
     "Go on with --data.revision": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
+    "a temperature is kept in a run's folder; give": "tests/cli/test_robustness.py::"
+    "test_a_temperature_belongs_to_a_run",
+    "not measured here; give --corruptions": "tests/sweep/test_checks.py::"
+    "test_a_sweep_by_corrupted_images_measures_them",
 }
 NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a refusal
     "--image_size or --device", "--image_size, --batch_size or --dtype",  # memory: any smaller value may do

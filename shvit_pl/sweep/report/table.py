@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shvit_pl.designs.paper_results import DetectorRow, PaperRow, paper_row
 from shvit_pl.display import shown
-from shvit_pl.runs.folder import EMA, loss_beside
+from shvit_pl.runs.folder import AT_END, EMA, loss_beside
 from shvit_pl.sweep.definition import Direction, short_names, value_of
 from shvit_pl.sweep.engine.reading import Cell, Results, Run
 
@@ -82,7 +82,7 @@ class Quantity:
 _ACCURACIES = [
     Quantity(f"val/{key}{suffix}", f"{words}{name}", decimals=4, is_share=True)
     for suffix, words in (("", ""), (EMA, "EMA "))
-    for key, name in (("acc1", "top-1"), ("acc5", "top-5"))
+    for key, name in (("acc1", "top-1"), ("acc5", "top-5"), ("corrupted_acc1", "corrupted top-1"))
 ]
 _PRECISIONS = [
     Quantity(f"val/{kind}{key}{suffix}", f"{words}{of}{name}", decimals=4, is_share=True)
@@ -301,7 +301,9 @@ def make_table(results: Results) -> Table:
         for flag in headers
     }
     factors = [Factor(headers[flag], by_cell) for flag, by_cell in levels.items() if len(set(by_cell)) > 1]
-    keys = dict.fromkeys((ACCURACY, ACCURACY + EMA, *objectives, *(one.key for one in _COSTS if one.key != _TIME)))
+    keys = dict.fromkeys(
+        (ACCURACY, ACCURACY + EMA, *AT_END, *objectives, *(one.key for one in _COSTS if one.key != _TIME))
+    )
     quantities = sorted((quantity(key, objectives.get(key)) for key in keys), key=lambda one: one.is_cost)
     speeds = (results.speed or {}).get("cells") or {}
     rows = []
