@@ -47,8 +47,9 @@ class DataModule(L.LightningDataModule):
         super().__init__()
         kind = self.settings_type
         check_fields((each.name for each in fields(kind)), settings, "data")
-        if isinstance(config, str | Path):
-            config, settings = None, {"path": str(config), **settings}
+        if isinstance(config, str | Path | list):
+            path = [*map(str, config)] if isinstance(config, list) else str(config)
+            config, settings = None, {"path": path, **settings}
         self.config = config or kind(**settings)
         self.save_hyperparameters(asdict(self.config), logger=False)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD

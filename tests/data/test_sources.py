@@ -5,6 +5,7 @@ import json
 import pytest
 from datasets import ClassLabel, DatasetDict, Value
 
+from shvit_pl import HFImageDataModule
 from shvit_pl.cli import main
 from shvit_pl.hub.card import write_card
 from shvit_pl.hub.target import Target
@@ -49,6 +50,7 @@ def test_classes_are_joined_by_name_in_the_order_of_the_datasets(three):
     ]
     assert data.table(data.facts())["source 2"] == f"{pets}: 5 images, 2 classes, without bird"
     assert ready(path=[folder]).config.path == folder
+    assert HFImageDataModule([folder, pets], image_size=32).config.path == [folder, pets]
 
 
 def test_each_has_its_own_validation_images_and_one_without_has_some_held_out(tmp_path, three):
