@@ -113,7 +113,7 @@ class DataConfig(SplitConfig):
     erasing: ranges.Probability = 0.0
     """Probability of an image to have a rectangle erased (the paper's: 0.25)."""
     sampler: Literal["random", "balanced"] = "random"
-    """What an epoch draws: each image once, or as many of each class (balanced: images of small ones come repeatedly)."""
+    """What an epoch draws: each image once, or as many of each class (balanced; images of small classes often)."""
     repeats: ranges.FromOne = 1
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False

@@ -129,7 +129,7 @@ def _use_backbone(run: FinishedRun, target: Target) -> str:
     return f'{_imports(run)}; timm.create_model("{target.source}", pretrained=True, features_only=True)'
 
 
-_OF_CLASSIFIER = ("curves.png", "confusion_matrix.png", "robustness.png")
+_OF_CLASSIFIER = ("curves.png", "confusion_matrix.png", "reliability.png", "robustness.png")
 _OF_DETECTOR = ("curves.png", "class_ap.png", "precision_recall.png")
 _CONTENTS = {
     "classification": Content(save_weights, write_card, _use_classifier, _OF_CLASSIFIER),
