@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 NOT_FLAGS = {"verbose", "model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 _INSTEAD = {  # of callbacks that can't work here: they run the trainer within the trainer, or find no `backbone`
-    "BatchSizeFinder": "the largest batch that fits shows in shvit-pl benchmark --train",
-    "LearningRateFinder": "compare rates by shvit-pl sweep, with a grid of model.optim.lr",
+    "BatchSizeFinder": "use shvit-pl fit --find batch_size",
+    "LearningRateFinder": "use shvit-pl fit --find lr",
     "BackboneFinetuning": "use --model.init_from with --model.optim.layer_decay 0.7, for example",
     "BaseFinetuning": "derive a class of your own from it, or use --model.init_from with --model.optim.layer_decay",
 }

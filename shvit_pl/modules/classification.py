@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.cost import Cost, cost
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
 from shvit_pl.modules import base, batches, class_metrics
@@ -254,7 +255,7 @@ class ClassificationModule(base.TrainedModule):
     def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
         """Return the row of the last table that names the commonest confusions."""
         pairs = [
-            f"{each['true']} as {each['predicted']} ({each['images']}, {each['share']:.0%})"
+            f"{each['true']} as {each['predicted']} ({counted(each['images'], 'image')})"
             for each in findings.get("confusions", [])[:_SHOWN_CONFUSIONS]
         ]
         return {"confusions": ", ".join(pairs)} if pairs else {}

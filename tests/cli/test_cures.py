@@ -518,6 +518,14 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
         ("To learn boxes (COCO, YOLO), give", " To learn boxes, give"),
         "tests/data/objects/test_reading.py::test_a_classifier_is_told_which_task_boxes_are_for",
     ),
+    "they weigh the labels' part of the loss": "tests/modules/test_class_weights.py::"
+    "test_in_distillation_they_weigh_the_labels_part_alone",
+    "the small ones may be neglected": "tests/modules/test_class_weights.py::"
+    "test_a_line_says_the_ratio_and_above_10_what_to_do",
+    **dict.fromkeys(
+        ("use shvit-pl fit --find batch_size", "use shvit-pl fit --find lr"),
+        "tests/cli/test_finding.py::test_what_is_found_is_printed_and_drawn_and_nothing_else_is_left",
+    ),
     "a split with objects by --data.": "tests/data/objects/test_reading.py::"
     "test_a_split_without_objects_is_refused_before_the_run",
     "as shvit-pl push --backbone writes": "tests/cli/test_detection.py::test_a_detector_begins_no_classification",

@@ -102,6 +102,7 @@ def test_in_distillation_they_weigh_the_labels_part_alone(teacher):
     assert not torch.allclose(losses[True]["train/loss_task"], losses[False]["train/loss_task"])
     with refused("model.class_weights: they weigh the labels' part"):
         ClassificationConfig(class_weights="balanced", distill=DistillConfig("t", alpha=1.0))
+    ClassificationConfig(class_weights="balanced", distill=DistillConfig("t", alpha=0.5))
 
 
 @pytest.mark.parametrize(
