@@ -234,7 +234,7 @@ class DataConfig(SplitConfig):
 
     def _sources(self) -> Iterator[str]:
         """Yield a message for each mistake in a list of datasets; make a list of one its dataset."""
-        if isinstance(self.path, str):
+        if not isinstance(self.path, list):
             return
         if len(self.path) == 1:
             object.__setattr__(self, "path", self.path[0])
