@@ -35,6 +35,7 @@ COMMANDS = {
         "sweep.command:run", "run fit for every cell and seed of a sweep file, and compare them", "--folder"
     ),
     "report": Command("sweep.command:report", "write the page of a sweep, also while it runs", "--folder"),
+    "soup": Command("fit.soup.command:run", "average the weights of several runs, and measure the average", "--output"),
     "push": Command("push:run", "push a run, or the best of a sweep, to the Hugging Face Hub", "--output"),
     "benchmark": Command("deploy.command:benchmark", "measure how fast networks are, side by side", "--output"),
     "export": Command(

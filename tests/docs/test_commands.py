@@ -14,6 +14,7 @@ from shvit_pl.command_line.config_files import find_config
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.designs.command import DesignsOptions
 from shvit_pl.fit.check import FitCheck
+from shvit_pl.fit.soup.options import SoupOptions
 from shvit_pl.fit.tasks import TASKS
 from shvit_pl.push import PushOptions
 from shvit_pl.sweep.command import ReportOptions
@@ -21,7 +22,7 @@ from shvit_pl.sweep.options import SweepOptions
 from tests.docs.pages import PAGES, blocks
 
 OPTIONS = {"benchmark": BenchmarkOptions, "export": ExportOptions, "push": PushOptions}
-OPTIONS |= {"designs": DesignsOptions, "report": ReportOptions}
+OPTIONS |= {"designs": DesignsOptions, "report": ReportOptions, "soup": SoupOptions}
 OPTIONS |= {name: study.options for name, study in STUDIES.items()}
 LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
 
@@ -59,6 +60,7 @@ def test_there_are_commands_of_every_kind():
         "validate",
         "cache-teacher",
         "sweep",
+        "soup",
         "push",
         "benchmark",
         "export",
