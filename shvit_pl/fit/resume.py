@@ -124,6 +124,11 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any], flags: Collect
     planned = saved.get("trainer.max_epochs") or 0
     complete = 0 < planned <= done or 0 < saved.get("trainer.max_steps", -1) <= checkpoint["step"]
     ended = complete if folder is None else (folder / SUMMARY).is_file()
+    if folder is not None and ended and "soup" in read_summary(folder):
+        raise UserError(
+            f"ckpt_path {path!r}: a soup of runs has no training that could go on. Start a new run from its weights: "
+            f"leave out ckpt_path and extend_to, and give --model.init_from {folder}."
+        )
     if extend_to is None:
         if ended:
             trained = done if folder is None else max(done, read_summary(folder)["epochs_trained"])

@@ -61,7 +61,6 @@ def write_soup(
         "few_steps": [],
         **{name: [] for name in ("optimizer_states", "lr_schedulers")},  # nothing goes on from here
         "callbacks": {},
-        "loops": {},
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
