@@ -102,10 +102,9 @@ class Kitchen:
         try:
             self.data.setup("fit")
         except UserError as error:
-            path = self.data.config.path
             raise UserError(
-                f"runs {self.members[0].name!r}: its data {path!r} can't be opened ({one_line(error)[:160]}). Run the "
-                "command in the folder where the runs were started, and with the images where they were."
+                f"runs {self.members[0].name!r}: its data can't be opened ({one_line(error)[:160]}). Run this where "
+                "the runs were started, with the images where they were."
             ) from error
         self.data.mixup = self.module.make_mixup()  # as in training
         self.batches = min(self.batches, self.data.batches_of_epoch)
@@ -123,10 +122,15 @@ class Kitchen:
             self.soups[key] = self.measure(self._averaged([self.members[number].tensors for number in key]))
         return self.soups[key]
 
+    def anew(self, member: int) -> Measured:
+        """Validate a member alone with statistics measured anew: what they do without any averaging."""
+        return self.measure(self._with_new_statistics(self.members[member].tensors))
+
     def _averaged(self, states: Sequence[State]) -> dict[str, Tensor]:
         tensors = average(states)
-        if same_statistics(states):
-            return tensors
+        return tensors if same_statistics(states) else self._with_new_statistics(tensors)
+
+    def _with_new_statistics(self, tensors: State) -> dict[str, Tensor]:
         self._load(tensors)
         network = self.module.model
         assert network is not None
@@ -168,18 +172,20 @@ def make_soup(options: SoupOptions, command: str) -> None:
     alone = [kitchen.measure(member.tensors) for member in members]
     scores = [each.metrics[METRIC] for each in alone]
     order = sorted(range(len(members)), key=lambda number: rank(alone[number].metrics, METRIC))
+    anew: list[Measured] | None = None
     if not same_statistics([member.tensors for member in members]):
         batches = kitchen.batches
         say(
             f"BatchNorm's statistics of each average are measured anew, on {batches} batch{'es' * (batches != 1)} of "
-            "training images"
+            "training images; for comparison, those of each run alone too"
         )
+        anew = [kitchen.anew(number) for number in range(len(members))]
     if options.method == "uniform":
         chosen = order
     else:
         chosen = choose_greedily(scores, order, lambda numbers: _tried(kitchen, members, numbers))
     soup = kitchen.soup(chosen) if len(chosen) > 1 else alone[chosen[0]]
-    _show(members, alone, soup, chosen, options)
+    _show(members, alone, anew, soup, chosen, options)
     facts = {
         "method": options.method,
         "metric": METRIC,
@@ -189,6 +195,7 @@ def make_soup(options: SoupOptions, command: str) -> None:
                 "weights": "averaged" if member.run.averaged else "raw",
                 "in_soup": number in chosen,
                 "metrics": each.metrics,
+                "metrics_bn_anew": anew[number].metrics if anew else None,
             }
             for number, (member, each) in enumerate(zip(members, alone, strict=True))
         ],
@@ -208,25 +215,40 @@ def _tried(kitchen: Kitchen, members: Sequence[Member], numbers: list[int]) -> f
 
 
 def _show(
-    members: Sequence[Member], alone: Sequence[Measured], soup: Measured, chosen: Sequence[int], options: SoupOptions
+    members: Sequence[Member],
+    alone: Sequence[Measured],
+    anew: Sequence[Measured] | None,
+    soup: Measured,
+    chosen: Sequence[int],
+    options: SoupOptions,
 ) -> None:
     """Print the members and the soup, and which of them is the best."""
     names = [name for name in _SHOWN if name in soup.metrics]
-    table = TextTable("", *names, "in the soup")
+    table = TextTable("", *names, *([f"{METRIC}, BatchNorm anew"] if anew else []), "in the soup")
     for number, (member, each) in enumerate(zip(members, alone, strict=True)):
-        table.add_row(member.name, *(f"{each.metrics[name]:.4f}" for name in names), "yes" * (number in chosen))
-    table.add_row(f"{options.method} soup", *(f"{soup.metrics[name]:.4f}" for name in names), str(len(chosen)))
+        new = [f"{anew[number].metrics[METRIC]:.4f}"] if anew else []
+        in_soup = "yes" if number in chosen else "no"
+        table.add_row(member.name, *(f"{each.metrics[name]:.4f}" for name in names), *new, in_soup)
+    values = [f"{soup.metrics[name]:.4f}" for name in names]
+    table.add_row(f"{options.method} soup", *values, *([values[0] if len(chosen) > 1 else ""] if anew else []), "")
     write_table(table, options.plain)
     best = min(range(len(members)), key=lambda number: rank(alone[number].metrics, METRIC))
-    say(verdict(soup.metrics[METRIC], members[best].name, alone[best].metrics[METRIC], len(chosen)))
+    best_anew = max((each.metrics[METRIC] for each in anew), default=None) if anew else None
+    say(verdict(soup.metrics[METRIC], members[best].name, alone[best].metrics[METRIC], best_anew, len(chosen)))
 
 
-def verdict(soup: float, name: str, best: float, members: int) -> str:
-    """Return a sentence on whether the soup is better than the best run alone, by accuracies as fractions."""
+def verdict(soup: float, name: str, best: float, best_anew: float | None, members: int) -> str:
+    """Return in words whether the soup is better than the best run alone, by accuracies as fractions.
+
+    `best_anew` is the best that a run alone reaches by new statistics of BatchNorm.
+    """
     if members == 1:
         return f"no average was as good as {name} alone ({METRIC} {best:.4f}), so the soup is that run"
     if soup < best:
-        return f"the best single run is better: {name} has {METRIC} {best:.4f}, and the soup {soup:.4f}. Take that run"
+        return f"the best single run is better: {name} has {METRIC} {best:.4f}, and the soup {soup:.4f}; take that run"
     if soup == best:
         return f"the soup is as good as the best single run, {name}: both have {METRIC} {best:.4f}"
-    return f"the soup is better than the best single run: {METRIC} {soup:.4f}, and {best:.4f} of {name}"
+    text = f"the soup is better than the best single run: {METRIC} {soup:.4f}, and {best:.4f} of {name}"
+    if best_anew is not None and best_anew >= soup:
+        return f"{text}; but new statistics of BatchNorm alone bring a single run to {best_anew:.4f}, without averaging"
+    return text
