@@ -9,6 +9,7 @@ from shvit_pl.command_line import ranges
 from shvit_pl.errors import UserError, refuse
 
 EMBEDDED = "digits"
+DIGIT_SETS = "digit_sets"  # embedded too: several of the digits in an image
 THREE_AUGMENT = "3a"
 Augment = Literal["none", "shift", "crop"]
 Resize = Literal["crop", "squash"]
@@ -18,7 +19,7 @@ _AUGMENTATIONS: dict[Augment, str] = {
     "shift": "shifted, with black borders",
     "crop": "random resized crop, flip",
 }
-COLUMN_SETTINGS = ("image_column", "label_column")
+COLUMN_SETTINGS = ("image_column", "label_column", "label_separator")
 _SPLIT_SETTINGS = ("name", "revision", "train_split", "validation_split", "train_fraction")
 ROW_SETTINGS = ("path", *_SPLIT_SETTINGS, "validation_fraction", "split_seed")  # what is trained on and held out
 DATASET_SETTINGS = (*_SPLIT_SETTINGS, *COLUMN_SETTINGS, "streaming", "steps_per_epoch")  # not for another dataset
@@ -72,9 +73,13 @@ class DataConfig(SplitConfig):
     """Data and augmentation."""
 
     path: str = EMBEDDED
-    """digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset."""
-    label_column: str | None = None
-    """Label column, if the dataset has several."""
+    """digits (embedded; digit_sets: several in an image), a folder of images, a folder or file of parquet or arrow, or
+    the id of a Hub dataset."""
+    label_column: str | list[str] | None = None
+    """Label column, if the dataset has several; for many labels also one column per class of 0 and 1: their names, or a
+    pattern such as 'is_*'."""
+    label_separator: str | None = None
+    """Sign between the labels of an image in a column of text, such as '|'."""
     image_size: ranges.FromOne | Literal["auto"] = 224
     """Side of the square input in pixels; on the command line also auto: the design's own."""
     crop_pct: ranges.Share = 0.875
@@ -143,6 +148,13 @@ class DataConfig(SplitConfig):
             )
 
     def _contradictions(self) -> Iterator[str]:
+        if self.label_separator == "":
+            yield "data.label_separator '': allowed is a sign, such as '|'."
+        if self.label_separator is not None and isinstance(self.label_column, list):
+            yield (
+                f"data.label_separator {self.label_separator!r}: data.label_column names a column per class, which hold "
+                "0 or 1. Leave one of both out."
+            )
         policy = self.auto_augment  # timm would ignore the parts that it doesn't know
         if policy is not None and policy != THREE_AUGMENT and not _RAND_AUGMENT.fullmatch(policy):
             yield (

@@ -48,6 +48,8 @@ class RowReader:
     """Turn images upright as their EXIF block says."""
     intensity_range: tuple[float, float] | None = None
     """Intensities of black and white in images of more than 8 bits."""
+    classes: int = 0
+    """Number of classes where an image may have any number of labels, which are then `(classes,)`; 0: it has one."""
 
     @classmethod
     def of(cls, config: DataConfig, chosen: ChosenRows, train: bool) -> Self:
@@ -57,7 +59,8 @@ class RowReader:
             on_device = config.augment_on == "device"
             transform = PlannedCrop(config.side, config.color_jitter) if on_device else train_transform(config)
         columns, kept = (chosen.image_column, chosen.label_column), (config.exif_rotation, config.intensity_range)
-        return cls(*columns, transform, config.side, *kept)
+        classes = len(chosen.class_names or ()) if chosen.many_labels else 0
+        return cls(*columns, transform, config.side, *kept, classes)
 
     def read(self, row: dict[str, Any], name: str, key: tuple[int, ...] = ()) -> Item:
         """Decode and transform, drawing random numbers by `key`."""
@@ -72,14 +75,22 @@ class RowReader:
         plan = {}
         if isinstance(image, tuple):
             image, plan["plan"] = image
-        label = {} if self.label_column is None else {"label": row.get(self.label_column, IGNORED)}
+        label = {} if self.label_column is None else {"label": self._label(row.get(self.label_column, IGNORED))}
         return {"image": image, "file": file, "broken": "", **plan, **label}
 
     def placeholder(self, file: str = "", broken: str = "") -> Item:
         """Return an item that is not evaluated."""
         image = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
-        label = {} if self.label_column is None else {"label": IGNORED}
+        label = {} if self.label_column is None else {"label": self._label(IGNORED)}
         return {"image": image, "file": file, "broken": broken, **label}
+
+    def _label(self, label: Any) -> Any:
+        """Return a class index as it is, and class indices as float32 `(classes,)` of 0 and 1; `IGNORED` throughout."""
+        if not self.classes:
+            return label
+        if label == IGNORED or label is None:
+            return torch.full((self.classes,), float(IGNORED))
+        return torch.zeros(self.classes).index_fill(0, torch.tensor(label, dtype=torch.int64), 1.0)
 
 
 # ---- decoding

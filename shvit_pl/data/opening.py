@@ -16,7 +16,8 @@ from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationErr
 from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
-from shvit_pl.data.config import EMBEDDED, SplitConfig
+from shvit_pl.data.config import DIGIT_SETS, EMBEDDED, SplitConfig
+from shvit_pl.data.digit_sets import digit_sets
 from shvit_pl.data.folders import (
     SPLITS,
     FolderImages,
@@ -60,7 +61,7 @@ class Opened:
 def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True) -> Opened:
     """Open all splits of the dataset `config.path`.
 
-    It is `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders), a
+    It is `digits` or `digit_sets` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders), a
     folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written by
     `save_to_disk`, or a Hub id `user/dataset`. With `streaming`, rows are read as they come, and nothing is stored.
     Without `sort`, all images of a folder are in one split, and have no classes.
@@ -68,7 +69,7 @@ def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True)
     path, name, revision = config.path, config.name, config.revision
     if not path:
         raise UserError(f"data.path '': allowed are {_ALLOWED}.")
-    location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
+    location = _DIGITS if path in (EMBEDDED, DIGIT_SETS) else Path(path).expanduser()
     if not location.exists():
         if path.startswith((".", "/", "~")) or path.count("/") > 1:
             raise UserError(f"data.path {path!r}: no such file or folder. Give {_ALLOWED}.")
@@ -84,6 +85,9 @@ def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True)
         )
     if location.is_file():
         note = f"the embedded digits; for the folder of this name give --data.path ./{path}"
+        if path == DIGIT_SETS:
+            splits = digit_sets(_open_files([location], False, config))
+            return Opened(_streamed(splits) if streaming else splits, files=note if Path(path).exists() else "")
         rows = _open_files([location], streaming, config, sort)
         if path == EMBEDDED:
             return Opened({"train": rows}, files=note if Path(path).exists() else "")
@@ -281,7 +285,9 @@ def _read_metadata(
             raise
         return {}, "; the metadata can't be read and is ignored"
     columns = {column for rows in tables.values() for column in rows.features}
-    labeled = getattr(config, "label_column", None) in columns or any("label" in column.lower() for column in columns)
+    wanted = getattr(config, "label_column", None)  # a list names a column per class
+    named = isinstance(wanted, list) or wanted in columns
+    labeled = named or any("label" in column.lower() for column in columns)
     if tables and (labeled or not found.classes):
         tables = _by_split_column(tables["train"]) if len(tables) == 1 and "train" in tables else tables
         return tables, _listed(folder, found, tables)

@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Iterable
 from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
+from shvit_pl.data import label_sets
 from shvit_pl.data.config import DataConfig, SplitConfig
 from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import open_source
@@ -30,7 +31,7 @@ class ChosenRows:
     image_column: str
     """The column of encoded images."""
     label_column: str | None = None
-    """The column of class indices; None for prediction."""
+    """The column of class indices, or of lists of them; None for prediction."""
     class_names: list[str] | None = None
     """Class names, index by index; None for prediction."""
     note: str = ""
@@ -41,6 +42,12 @@ class ChosenRows:
     """What became of the files of a folder, in a line."""
     divided: bool = False
     """True if the validation rows are a part of the training split."""
+
+    @property
+    def many_labels(self) -> bool:
+        """True if an image may have any number of labels."""
+        rows = next(iter(self.by_stage.values()))
+        return self.label_column is not None and label_sets.is_list(rows.features[self.label_column])
 
 
 # ---- stored rows
@@ -62,6 +69,8 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     _check_names(splits, config, is_trained_on)
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
+    if stage != "predict":
+        splits, config = label_sets.as_lists(splits, image, config)
     if is_trained_on:
         return replace(_trained_on(splits, image, config), **origin)
     split = evaluated_split(splits, config, stage)
@@ -70,7 +79,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     chosen = ChosenRows({stage: rows}, image, note=all_of(rows, split), **origin)
     if stage == "predict":  # where nothing is a split, none is named
         return chosen if len(splits) > 1 or config.validation_split else replace(chosen, note=_images(len(rows)))
-    label = label_column(rows.features, image, config.label_column)
+    label = label_column(rows.features, image, config.label_column)  # type: ignore[arg-type]
     encoded, classes = encode_labels(DatasetDict({stage: rows}), label)
     chosen = replace(chosen, by_stage=dict(encoded), label_column=label, class_names=classes)
     if classes == list(known) or not set(classes) <= set(known):
@@ -137,7 +146,8 @@ def _check_names(splits: DatasetDict, config: DataConfig, is_trained_on: bool) -
         image_column(features, config.image_column)
     if config.label_column is not None:
         with collected(mistakes):
-            label_column(features, config.image_column or "", config.label_column)
+            if not label_sets.columns_of_classes(features, config.image_column or "", config.label_column):
+                label_column(features, config.image_column or "", str(config.label_column))
     train = config.train_split if is_trained_on else ""
     for flag, name in (("data.train_split", train), ("data.validation_split", config.validation_split)):
         with collected(mistakes):
@@ -190,6 +200,12 @@ def divide(
     held_out = ceil(fraction * len(rows))
     if round(fraction * len(rows)) < 1 or held_out == len(rows):
         raise UserError(f"{flag} {fraction}: of {len(rows)} images, one part would be empty; give another.")
+    if label_sets.is_list(rows.features[label]):
+        matrix = label_sets.label_matrix(rows, label, rows.features[label].feature.num_classes)
+        share = 1 - fraction if trained == 1 else fraction  # of the part that isn't trained on
+        taken = label_sets.drawn_share(matrix, share, np.random.default_rng(seed))
+        others = np.setdiff1d(np.arange(len(rows)), taken)
+        return (rows.select(taken), rows.select(others)) if trained == 1 else (rows.select(others), rows.select(taken))
     labels = class_indices(rows, label)
     is_single = np.bincount(labels)[labels] == 1
     sizes = [len(rows) - held_out, held_out]
@@ -208,6 +224,8 @@ def divide(
 
 def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:
     """Return the number of rows of each class."""
+    if label_sets.is_list(rows.features[label]):
+        return label_sets.label_matrix(rows, label, classes).sum(0).tolist()
     return np.bincount(class_indices(rows, label), minlength=classes).tolist()
 
 
@@ -228,11 +246,18 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     if features is None:
         raise UserError(f"data.streaming: the columns of {config.path!r} are unknown before reading; set it to false.")
     image = image_column(features, config.image_column)
+    if config.label_separator is not None or isinstance(config.label_column, list):
+        flag = "label_column" if config.label_separator is None else "label_separator"
+        raise UserError(
+            f"data.{flag} {getattr(config, flag)!r}: a stream has its labels in one column of ClassLabel, or of lists of "
+            "it. Set --data.streaming false without data.steps_per_epoch."
+        )
     label = label_column(features, image, config.label_column)
-    if not isinstance(features[label], ClassLabel):
+    kind = features[label].feature if label_sets.is_list(features[label]) else features[label]
+    if not isinstance(kind, ClassLabel):
         raise UserError(
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "
-            f"{features[label].dtype}. Choose another with --data.label_column, or set --data.streaming false "
+            f"{features[label].dtype if isinstance(features[label], Value) else 'lists'}. Choose another with --data.label_column, or set --data.streaming false "
             "without data.steps_per_epoch."
         )
     validation = config.validation_split or validation_name(splits, train)
@@ -254,7 +279,7 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
             note += _left_out("test")
         else:
             rows["test"] = by_split["test"]
-    return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit, opened.files)
+    return ChosenRows(rows, image, label, list(kind.names), note, opened.commit, opened.files)
 
 
 def check_split(splits: Mapping[str, Any], flag: str, name: str, train: str = "") -> None:
@@ -295,6 +320,9 @@ def label_column(features: Features, image: str, wanted: str | None = None) -> s
     called = [column for column in features if "label" in column.lower()]
     if isinstance(features.get("label"), Value) and set(called).isdisjoint(candidates):
         candidates += called
+    if not candidates:
+        lists = {name: kind.feature for name, kind in features.items() if label_sets.is_list(kind)}
+        candidates = [name for name, kind in lists.items() if isinstance(kind, ClassLabel) or name in called]
     if wanted is None and list(features) == [image]:
         raise UserError(
             "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "
@@ -324,6 +352,8 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
 
     Raises `UserError` when a split has labels for some rows only, or other classes than the first, or none has labels.
     """
+    if any(label_sets.is_list(split.features.get(column)) for split in splits.values()):
+        return label_sets.encode_sets(splits, column)
     names = {name: own for name, split in splits.items() if (own := _class_names(name, split, column))}
     if not names:
         raise UserError(f"data.label_column {column!r}: no row of the split {next(iter(splits))!r} has a label.")
@@ -348,6 +378,8 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
 
 def _numbered(rows: Dataset, column: str, classes: Sequence[str]) -> Dataset:
     """Number labels by their place in `classes`; in memory, as `class_encode_column` would write all images anew."""
+    if label_sets.is_list(rows.features[column]):
+        return label_sets.numbered_sets(rows, column, classes)
     index = {label: position for position, label in enumerate(classes)}
     names = rows.features[column].names if isinstance(rows.features[column], ClassLabel) else None
     indices = [index[names[label] if names else str(label)] for label in rows[column][:]]

@@ -170,9 +170,12 @@ def mix_images(images: Tensor, mix: Tensor) -> Tensor:
 
 
 def mix_targets(labels: Tensor, mix: Tensor, mixup: Mixup) -> Tensor:
-    """Return the targets `(B, classes)` of labels `(B,)` mixed by `mix_images`, as timm's `mixup_target` gives them."""
+    """Return the targets `(B, classes)` of labels `(B,)` or `(B, classes)` mixed by `mix_images`, as timm mixes them."""
     classes, smoothing = mixup.num_classes, mixup.label_smoothing
-    targets = torch.nn.functional.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    if mixup.multi_label:
+        targets = labels * (1 - smoothing) + smoothing / 2
+    else:
+        targets = torch.nn.functional.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
     return _neighbors(targets).lerp(targets, _lambda(mix)[:, None])
 
 
@@ -209,7 +212,7 @@ class MixupOfEach(Mixup):
         mix = to_device(encode_mix(lam, box), x.device)
         x.lerp_(x.flip(0), _share_of_partner(x, mix).to(x.dtype))
         shares = _lambda(mix)[:, None].to(x.dtype)
-        return x, mixup_target(target, self.num_classes, shares, self.label_smoothing)
+        return x, mixup_target(target, self.num_classes, shares, self.label_smoothing, self.multi_label)
 
 
 def to_device(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:

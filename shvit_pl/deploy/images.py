@@ -123,7 +123,7 @@ def _labels(batch: transforms.Batch) -> Tensor:
 def own_settings(opened: OpenedNetwork) -> dict[str, Any]:
     """Return the settings that choose the images of a network's run; empty where it is of none."""
     known = opened.data or {}
-    return {key: known[key] for key in _WHICH_IMAGES} if "path" in known else {}
+    return {key: known[key] for key in _WHICH_IMAGES if key in known} if "path" in known else {}
 
 
 def verification_images(

@@ -41,8 +41,8 @@ def named_batch(batch: Any) -> transforms.Batch:
     return named
 
 
-def labeled_batch(batch: Any, classes: int, soft: bool = False) -> transforms.Batch:
-    """Return a named batch whose labels are int64 `(B,)`; `soft`: or floats `(B, classes)`.
+def labeled_batch(batch: Any, classes: int, soft: bool = False, many: bool = False) -> transforms.Batch:
+    """Return a named batch whose labels are int64 `(B,)`; `soft`: or floats `(B, classes)`, as they are of `many` labels.
 
     Raises `UserError` for a batch without labels, and for those of other classes where they are on the CPU.
     """
@@ -50,6 +50,8 @@ def labeled_batch(batch: Any, classes: int, soft: bool = False) -> transforms.Ba
     labels, images = named.get("label"), named["image"]
     if labels is None:
         raise UserError(f"batch: it has no labels, which training and evaluation need. {_ACCEPTED}")
+    if many:
+        return {**named, "label": _checked_sets(labels, len(images), classes)}
     if isinstance(labels, Tensor) and labels.shape == (len(images), 1) and not labels.is_floating_point():
         labels = labels[:, 0]
     is_soft = isinstance(labels, Tensor) and labels.is_floating_point() and labels.shape == (len(images), classes)
@@ -62,6 +64,20 @@ def labeled_batch(batch: Any, classes: int, soft: bool = False) -> transforms.Ba
     if labels.device.type == "cpu":  # reading them from another device would wait for it
         check_labels(labels, classes)
     return {**named, "label": labels.long()}
+
+
+def _checked_sets(labels: Any, images: int, classes: int) -> Tensor:
+    """Return labels of 0 and 1 `(B, classes)` as floats; raises `UserError` for others where they are on the CPU."""
+    if not isinstance(labels, Tensor) or labels.shape != (images, classes):
+        shown = f"{labels.dtype} of shape {list(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise UserError(
+            f"batch: of many labels, those of an image are 0 or 1 for each class, ({images}, {classes}); found {shown}. "
+            "Give such a tensor, or set model.many_labels to false for indices of classes."
+        )
+    labels = labels.float()
+    if labels.device.type == "cpu" and (wrong := labels[(labels < IGNORED) | (labels > 1)]).numel():
+        raise UserError(f"batch: there is the label {float(wrong[0]):g}; of many labels, each is 0 or 1 by class.")
+    return labels
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from timm.data import Mixup
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -13,7 +13,7 @@ from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
-from shvit_pl.modules import base, batches
+from shvit_pl.modules import base, batches, many_labels
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
 
@@ -25,26 +25,60 @@ class ClassificationModule(base.TrainedModule):
 
     Logged: `train/loss` of a batch, `train/loss_epoch` (the epoch's mean), `train/lr`, and
     `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and with `_ema` behind their names for the
-    averaged weights.
+    averaged weights. Where an image may have any number of labels, it is `loss`, `map`, `f1` and `f1_micro` instead, by
+    thresholds that each validation of a fit finds and checkpoints keep.
     """
 
     task = "classification"
     settings_type = ClassificationConfig
     least_classes = 2
-    headline = "val/acc1"
     config: ClassificationConfig
     model: SHViT | None
     metrics: nn.ModuleDict
     mixup: Mixup | None = None
     _largest_batch = 0  # images of an evaluated batch
 
+    def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
+        self.found: dict[str, many_labels.Found] = {}  # of many labels, what was measured last, by stage
+        self.thresholds: dict[str, list[float]] = {}  # of each class, by stage
+        super().__init__(config, **settings)
+
+    @property
+    def many_labels(self) -> bool:
+        """True if an image may have any number of labels."""
+        return bool(self.hparams["many_labels"])
+
+    @property
+    def headline(self) -> str:  # type: ignore[override]
+        """The metric by which runs are compared."""
+        return "val/map" if self.many_labels else "val/acc1"
+
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
+        if stage != "predict":
+            self._adopt_kind(data.chosen.many_labels, f"data.path {data.config.path!r}")
         self.config.check_image_size(data.config.side)
         self.config.mix.check_batch_size(data.config.batch_size)
         super().use_data(data, stage)
         if stage == "fit":
             data.mixup, data.mixing = self.make_mixup(), self.config.mix.description
+
+    def _adopt_kind(self, many: bool, source: str) -> None:
+        """Take whether images have one label or any number; raises `UserError` where that contradicts the settings."""
+        known = self.hparams["many_labels"]
+        if known is not None and known != many:
+            kinds = {False: "one label for each image", True: "any number of labels for an image"}
+            raise UserError(
+                f"{source}: it has {kinds[many]}, and the model is for {kinds[known]} (model.many_labels "
+                f"{str(known).lower()}). Give data of that kind, or train another model with shvit-pl fit."
+            )
+        self.config.check_kind(many)
+        self.hparams["many_labels"] = many
+
+    def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
+        """Take classes and kind of labels in a checkpoint's settings; raises `UserError` where it does not fit."""
+        self._adopt_kind(bool(hparams.get("many_labels")), "the checkpoint")
+        super().expect(hparams, resumed, averaged)
 
     def build(self, classes: int) -> SHViT:
         """Make the network for so many classes, its loss and its metrics."""
@@ -52,8 +86,11 @@ class ClassificationModule(base.TrainedModule):
         network.set_grad_checkpointing(self.config.grad_checkpointing)
         smoothing = self.config.label_smoothing
         self.mixup = self.make_mixup()
-        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
-        self.metrics = make_metrics(classes, averaged=self.config.ema.decay > 0)
+        self.config.check_kind(self.many_labels)
+        self.criterion = make_criterion(self.config, self.many_labels, mixed=self.mixup is not None)
+        averaged = self.config.ema.decay > 0
+        make = many_labels.make_metrics if self.many_labels else make_metrics
+        self.metrics = make(classes, averaged)
         return network
 
     def load(self, source: str) -> weights.LoadReport:
@@ -63,7 +100,8 @@ class ClassificationModule(base.TrainedModule):
 
     def counted(self, batch: transforms.Batch) -> Tensor:
         """Return the number of images of an evaluated batch that count."""
-        return (batch["label"] != decoding.IGNORED).sum()
+        labels = batch["label"]
+        return ((labels[:, 0] if labels.ndim == 2 else labels) != decoding.IGNORED).sum()
 
     def cost(self, data: datamodule.HFImageDataModule) -> Cost:
         """Return parameters, and MACs for an image of the data."""
@@ -94,13 +132,16 @@ class ClassificationModule(base.TrainedModule):
 
     def make_mixup(self) -> Mixup | None:
         """Make the mixing of training batches."""
-        return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing)
+        return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing, self.many_labels)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> transforms.Batch:
         """Check a batch of a user's own loaders while its labels are on the CPU."""
         if self.trainer.predicting:
             return batches.named_batch(batch)
-        return batches.labeled_batch(batch, self._classes, soft=self.trainer.training)
+        return self._labeled(batch, soft=self.trainer.training)
+
+    def _labeled(self, batch: Any, soft: bool = False) -> transforms.Batch:
+        return batches.labeled_batch(batch, self._classes, soft, self.many_labels)
 
     @property
     def _classes(self) -> int:
@@ -110,11 +151,11 @@ class ClassificationModule(base.TrainedModule):
         """Return a batch with `target`; images of a user's own loaders are mixed, our data module's already are."""
         if isinstance(batch, dict) and "image" in batch and "target" in batch:
             return batch
-        batch = batches.labeled_batch(batch, self._classes, soft=True)
+        batch = self._labeled(batch, soft=True)
         images, labels = batch["image"], batch["label"]
         if len(images) == 1 and not self.freezes_bn:
             raise UserError("batch: it has one image, and BatchNorm needs 2 or more. Give DataLoader drop_last=True.")
-        if self.mixup is None or labels.ndim == 2:
+        if self.mixup is None or (labels.ndim == 2 and not self.many_labels):
             return {**batch, "target": labels}
         if len(images) % 2:
             raise UserError(
@@ -126,7 +167,8 @@ class ClassificationModule(base.TrainedModule):
 
     def loss_of_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of logits `(B, classes)` and classes `(B,)` or shares of them `(B, classes)`."""
-        criterion = SoftTargetCrossEntropy() if targets.ndim == 2 else self.criterion
+        is_mixed = targets.ndim == 2 and isinstance(self.criterion, LabelSmoothingCrossEntropy)
+        criterion = SoftTargetCrossEntropy() if is_mixed else self.criterion
         loss: Tensor = criterion(logits, targets)
         return loss
 
@@ -144,15 +186,17 @@ class ClassificationModule(base.TrainedModule):
     def validation_metrics(self) -> list[str]:
         """Return the names of what a validation logs."""
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
+        if self.many_labels:
+            names = ["val/map", "val/f1", "val/f1_micro", "val/loss"]
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Update the metrics under `val/`; returns `logits` for callbacks, and `logits_ema` of the averaged weights."""
-        return self._evaluate(batches.labeled_batch(batch, self._classes), "val")
+        return self._evaluate(self._labeled(batch), "val")
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Update the metrics under `test/`; returns the same as a validation."""
-        return self._evaluate(batches.labeled_batch(batch, self._classes), "test")
+        return self._evaluate(self._labeled(batch), "test")
 
     def reset_metrics(self) -> None:
         """Begin all metrics anew."""
@@ -168,22 +212,89 @@ class ClassificationModule(base.TrainedModule):
         return logits
 
     def _measure(self, name: str, logits: Tensor, labels: Tensor) -> None:
-        metrics = self.metrics[name]
-        assert isinstance(metrics, MetricCollection)
+        metrics: Any = self.metrics[name]
         metrics.update(logits, labels)
-        self.log_dict(dict(metrics.items()), batch_size=len(labels))
+        if isinstance(metrics, MetricCollection):
+            self.log_dict(dict(metrics.items()), batch_size=len(labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of many labels, and in a fit take the thresholds that are found."""
+        self._log_found("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of many labels, by the thresholds of the checkpoint."""
+        self._log_found("test")
+
+    def _log_found(self, stage: str) -> None:
+        fits = self.trainer.state.fn == "fit"
+        for ending in ("", EMA) if self.many_labels else ():
+            if f"{stage}{ending}" not in self.metrics:
+                continue
+            metric: Any = self.metrics[f"{stage}{ending}"]
+            kept = None if fits else self.thresholds.get(ending) or [many_labels.NEUTRAL] * self._classes
+            self.found[ending] = found = many_labels.measure(*metric.compute(), kept)
+            if fits and not self.trainer.sanity_checking:
+                self.thresholds[ending] = found.thresholds
+            self.log_dict({f"{stage}/{name}{ending}": value for name, value in found.metrics.items()})
+
+    def findings(self) -> dict[str, Any]:
+        """Return what the last evaluation of many labels has found by class: average precision, F1, thresholds."""
+        names, kinds = self.class_names or [], ("class_ap", "class_f1", "thresholds")
+        return {
+            f"{kind}{ending}": dict(zip(names, getattr(found, kind), strict=True))
+            for ending, found in self.found.items()
+            for kind in kinds
+        }
+
+    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
+        """Return a row of a run's last table: the thresholds of many labels."""
+        values = findings.get("thresholds", {}).values()
+        if not values:
+            return {}
+        return {"thresholds": f"{min(values):.3f} to {max(values):.3f}, of the best F1; kept in the checkpoint"}
+
+    @property
+    def evaluated_thresholds(self) -> list[float]:
+        """The thresholds of the weights that are evaluated; 0.5 where none are known."""
+        kept = self.thresholds.get(EMA if self.config.use_ema else "")
+        return kept or [many_labels.NEUTRAL] * self._classes
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the thresholds of many labels."""
+        super().on_save_checkpoint(checkpoint)
+        if self.many_labels:
+            checkpoint["thresholds"] = self.thresholds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the thresholds of many labels."""
+        super().on_load_checkpoint(checkpoint)
+        self.thresholds = dict(checkpoint.get("thresholds", {}))
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         batch = batches.named_batch(batch)
-        probabilities = self._logits(self.evaluated, batch["image"]).float().softmax(dim=-1)
+        logits = self._logits(self.evaluated, batch["image"]).float()
+        probabilities = logits.sigmoid() if self.many_labels else logits.softmax(dim=-1)
         names = batch.get("file", [""] * len(probabilities))
         whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]
         return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}
 
 
-def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup | None:
-    """Make the mixing of images `(B, 3, S, S)`, in place, and of labels `(B,)` to targets `(B, classes)`."""
+def make_criterion(config: ClassificationConfig, many: bool, mixed: bool) -> nn.Module:
+    """Make the loss of logits `(B, classes)` and targets; those that are `mixed` have been smoothed with the mixing."""
+    smoothing = config.label_smoothing
+    if many:
+        return many_labels.make_loss(config.loss, 0.0 if mixed else smoothing)
+    if config.loss == "bce":
+        return BinaryCrossEntropy(smoothing)  # of labels (B,) it smooths, of targets (B, classes) mixing has done it
+    return SoftTargetCrossEntropy() if mixed else LabelSmoothingCrossEntropy(smoothing)
+
+
+def make_mixup(config: MixConfig, classes: int, label_smoothing: float, many: bool = False) -> Mixup | None:
+    """Make the mixing of images `(B, 3, S, S)`, in place, and of labels to targets `(B, classes)`.
+
+    Labels are `(B,)`, or of `many` in an image `(B, classes)`, whose shares are mixed as the images are.
+    """
     if not config.active:
         return None
     mixup = Mixup if config.mode == "batch" else transforms.MixupOfEach
@@ -195,6 +306,7 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
         mode=config.mode,
         label_smoothing=label_smoothing,
         num_classes=classes,
+        multi_label=many,
     )
 
 

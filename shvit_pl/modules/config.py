@@ -20,6 +20,7 @@ from shvit_pl.errors import UserError, check_fields, collected, error_prefix, re
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
+Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,12 @@ class ClassificationConfig(TrainingConfig):
     distill: DistillConfig = field(default_factory=DistillConfig)
     """Knowledge distillation."""
     label_smoothing: Decay = 0.1
-    """Share of the target spread over all classes."""
+    """Share of the target spread over all classes; of many labels, share by which each target goes towards 1/2."""
+    loss: Loss = "auto"
+    """auto (cross_entropy, or bce for many labels), cross_entropy, bce (binary cross-entropy of each class; for single
+    labels too) or asymmetric (for many labels: easy negatives count little)."""
+    many_labels: bool | None = None
+    """Whether an image may have any number of labels; taken from the data by default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -232,6 +238,26 @@ class ClassificationConfig(TrainingConfig):
                 "model.design.distilled true: the second classifier would learn nothing with model.distill.heads "
                 "single or the objective feature. Leave it out."
             )
+
+    def check_kind(self, many: bool) -> None:
+        """Raise `UserError` for settings that don't fit images of one label, or of `many`."""
+        mistakes, distill = [], self.distill
+        if many and self.loss == "cross_entropy":
+            mistakes.append(
+                "model.loss cross_entropy: it is of one label for each image, and these have any number. Give bce or "
+                "asymmetric, or leave it out."
+            )
+        if not many and self.loss == "asymmetric":
+            mistakes.append(
+                "model.loss asymmetric: it is for any number of labels, and these images have one each. Give bce or "
+                "cross_entropy, or leave it out."
+            )
+        if many and distill.teacher is not None and distill.objective == "hard":
+            mistakes.append(
+                "model.distill.objective hard: it learns the teacher's top class, and these images have any number of "
+                "labels. Give --model.distill.objective soft, which learns the probability of each class."
+            )
+        refuse(mistakes)
 
     def check_image_size(self, side: int | Literal["auto"]) -> None:
         """Raise `UserError` for mistakes in the design, or when images of this side in pixels are too small for it."""
