@@ -111,6 +111,19 @@ class PredictionWriter(PredictedFile):
         """Write the names of the columns."""
         csv.writer(self.file).writerow(["file", "label", "probability", "top5"])
 
+    def write_sets(self, module: Any, outputs: Any, batch: Any) -> None:
+        """Write one batch's rows of any number of labels, those at or above their thresholds."""
+        names, thresholds = list(module.class_names or []), module.evaluated_thresholds
+        predicted, writer = iter(outputs["probabilities"].double().tolist()), csv.writer(self.file)
+        for file, broken in zip(batch["file"], batch["broken"], strict=True):
+            if broken:
+                writer.writerow([file, "", ""])
+                continue
+            values = dict(zip(names, next(predicted), strict=True))
+            chosen = [name for name, least in zip(names, thresholds, strict=True) if values[name] >= least]
+            rounded = {name: round(value, 4) for name, value in values.items()}
+            writer.writerow([file, json.dumps(chosen), json.dumps(rounded)])
+
     def write(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
         """Write one batch's rows."""
         names = list(pl_module.class_names or [])
@@ -175,6 +188,12 @@ class MetricsWriter(L.Callback):
 _CLOSE = 0.001  # for another decoder or precision
 
 
+def is_limited(trainer: L.Trainer) -> bool:
+    """Return whether a validation is of some batches only; 1 is one of them, and 1.0 all."""
+    limit = trainer.limit_val_batches
+    return isinstance(limit, int) or limit not in (None, 1.0)
+
+
 class PublishedAccuracy(L.Callback):
     """A comparison with the top-1 accuracy that is published for the weights from `source`."""
 
@@ -193,7 +212,7 @@ class PublishedAccuracy(L.Callback):
         """Compare, where the data is ImageNet's, and all of it."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         is_imagenet = (len(data.class_names), data.rows("validate")) == IMAGENET_SIZE
-        if self.expected is None or not is_imagenet or trainer.limit_val_batches != 1.0:
+        if self.expected is None or not is_imagenet or is_limited(trainer):
             return
         measured = float(trainer.callback_metrics["val/acc1"])
         verdict = "check the images, the order of the classes, data.image_size and data.crop_pct"

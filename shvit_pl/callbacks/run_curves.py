@@ -25,13 +25,17 @@ CLASSIFICATION: tuple[Panel, ...] = (
     ("loss", "cross-entropy", _LOSS),
     ("acc1", "top-1 accuracy (fraction)", _SHARE),
 )
+MANY_LABELS: tuple[Panel, ...] = (
+    ("loss", "binary cross-entropy", _LOSS),
+    ("map", "mean average precision", _SHARE),
+)
 DETECTION: tuple[Panel, ...] = (("loss", "loss", _LOSS), ("map", "average precision", _SHARE))
 
 
 class RunCurves(L.Callback):
     """A picture of the first training batch, and the run's curves."""
 
-    panels = CLASSIFICATION
+    panels: tuple[Panel, ...] = CLASSIFICATION
 
     def __init__(self) -> None:
         self.curves: Curves = {}

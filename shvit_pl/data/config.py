@@ -1,9 +1,10 @@
 """The data module's settings, checked before anything is opened."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from shvit_pl.command_line import ranges
 from shvit_pl.errors import UserError, refuse
@@ -13,17 +14,30 @@ DIGIT_SETS = "digit_sets"  # embedded too: several of the digits in an image
 THREE_AUGMENT = "3a"
 Augment = Literal["none", "shift", "crop"]
 Resize = Literal["crop", "squash"]
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+]  # fmt: skip
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)  # in ImageNet-C's order
 
 _AUGMENTATIONS: dict[Augment, str] = {
     "none": "not augmented",
     "shift": "shifted, with black borders",
     "crop": "random resized crop, flip",
 }
-COLUMN_SETTINGS = ("image_column", "label_column", "label_separator")
+COLUMN_SETTINGS = ("image_column", "label_column", "label_separator", "delimiter", "root")
 _SPLIT_SETTINGS = ("name", "revision", "train_split", "validation_split", "train_fraction")
-ROW_SETTINGS = ("path", *_SPLIT_SETTINGS, "validation_fraction", "split_seed")  # what is trained on and held out
-DATASET_SETTINGS = (*_SPLIT_SETTINGS, *COLUMN_SETTINGS, "streaming", "steps_per_epoch")  # not for another dataset
+_GROUPS = ("split_by", "fold")
+ROW_SETTINGS = (  # what is trained on and held out
+    *("path", *_SPLIT_SETTINGS, *_GROUPS),
+    *("validation_fraction", "split_seed"),
+)
+DATASET_SETTINGS = (  # not for another dataset
+    *(*_SPLIT_SETTINGS, *_GROUPS, *COLUMN_SETTINGS),
+    *("streaming", "steps_per_epoch"),
+)
 
+_FOLD = re.compile(r"\d{1,9}/\d{1,9}")
 _FLOAT = r"\d+(\.\d+)?"
 _RAND_AUGMENT = re.compile(rf"rand(-(m(\d|10)|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")
 
@@ -72,14 +86,22 @@ class SplitConfig:
 class DataConfig(SplitConfig):
     """Data and augmentation."""
 
-    path: str = EMBEDDED
-    """digits (embedded; digit_sets: several in an image), a folder of images, a folder or file of parquet or arrow, or
-    the id of a Hub dataset."""
+    path: list[str] | str = EMBEDDED  # type: ignore[assignment]
+    """digits (embedded; digit_sets: several in an image), a folder of images, a folder or file of parquet or arrow, a
+    table of paths, the id of a Hub dataset, or a list of several such, joined by the names of their classes."""
     label_column: str | list[str] | None = None
     """Label column, if the dataset has several; for many labels also one column per class of 0 and 1: their names, or a
     pattern such as 'is_*'."""
     label_separator: str | None = None
     """Sign between the labels of an image in a column of text, such as '|'."""
+    delimiter: str | None = None
+    """What separates the columns of a CSV file, or tab (default: what divides its header)."""
+    root: str | None = None
+    """Folder where relative paths of a table begin (default: the table's)."""
+    split_by: str | None = None
+    """Column of groups, such as patients or sites, of which none is both trained on and validated."""
+    fold: str | None = None
+    """Validate on one part of the training split and train on the others: 2/5 is the second of five folds."""
     image_size: ranges.FromOne | Literal["auto"] = 224
     """Side of the square input in pixels; on the command line also auto: the design's own."""
     crop_pct: ranges.Share = 0.875
@@ -94,6 +116,8 @@ class DataConfig(SplitConfig):
     """Strength of brightness, contrast and saturation jitter; auto_augment other than 3a turns it off."""
     erasing: ranges.Probability = 0.0
     """Probability of an image to have a rectangle erased (the paper's: 0.25)."""
+    sampler: Literal["random", "balanced"] = "random"
+    """What an epoch draws: each image once, or as many of each class (balanced; images of small classes often)."""
     repeats: ranges.FromOne = 1
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False
@@ -108,6 +132,14 @@ class DataConfig(SplitConfig):
     """Images per step and device."""
     augment_on: Literal["workers", "device"] = "workers"
     """Where training images are cropped, flipped and jittered: workers, or device, where workers are too slow."""
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The fold, counted from 1, and the number of folds; None without folds."""
+        if self.fold is None:
+            return None
+        number, _, folds = self.fold.partition("/")
+        return int(number), int(folds)
 
     @property
     def side(self) -> int:
@@ -148,12 +180,13 @@ class DataConfig(SplitConfig):
             )
 
     def _contradictions(self) -> Iterator[str]:
+        yield from self._sources()
         if self.label_separator == "":
             yield "data.label_separator '': allowed is a sign, such as '|'."
         if self.label_separator is not None and isinstance(self.label_column, list):
             yield (
-                f"data.label_separator {self.label_separator!r}: data.label_column names a column per class, which hold "
-                "0 or 1. Leave one of both out."
+                f"data.label_separator {self.label_separator!r}: data.label_column names a column per class, which "
+                "hold 0 or 1. Leave one of both out."
             )
         policy = self.auto_augment  # timm would ignore the parts that it doesn't know
         if policy is not None and policy != THREE_AUGMENT and not _RAND_AUGMENT.fullmatch(policy):
@@ -175,10 +208,59 @@ class DataConfig(SplitConfig):
                     f"data.{flag} {getattr(self, flag)}: streaming requires 1. Leave it out, or set --data.streaming "
                     "false without data.steps_per_epoch."
                 )
+        yield from self._divisions()
+        if self.sampler == "balanced" and (self.streaming or self.repeats > 1):
+            other = "streaming true" if self.streaming else f"repeats {self.repeats}"
+            yield f"data.sampler balanced: impossible with data.{other}; leave out one of the two."
         if self.augment_on == "device" and not self.fits_device:
             wrong = "augment" if self.augment != "crop" else "auto_augment"
             yield (
                 f"data.augment_on device: data.{wrong} {getattr(self, wrong)} works in the workers alone; only the "
                 "crop, the flip and color_jitter can move. Set --data.augment crop and --data.auto_augment null, or "
                 "leave augment_on out."
+            )
+
+    def _divisions(self) -> Iterator[str]:
+        """Yield a message for each mistake in folds and groups."""
+        numbers = [int(number) for number in (self.fold or "").split("/")] if _FOLD.fullmatch(self.fold or "") else []
+        if self.fold is not None and not (numbers and 1 <= numbers[0] <= numbers[1] and numbers[1] >= 2):
+            most = numbers[1] if numbers and numbers[1] >= 2 else 5
+            yield (
+                f"data.fold {self.fold!r}: allowed is a fold and the number of folds, which is 2 or more: 1/{most} to "
+                f"{most}/{most}, for example."
+            )
+        if self.delimiter is not None and len(self.delimiter) != 1 and self.delimiter not in ("tab", "\\t"):
+            yield f"data.delimiter {self.delimiter!r}: allowed is one character, such as ';', or tab."
+        for flag in _GROUPS:
+            if self.streaming and getattr(self, flag) is not None:
+                yield (
+                    f"data.{flag} {getattr(self, flag)}: a stream can't be divided. Leave it out, or set "
+                    "--data.streaming false without data.steps_per_epoch."
+                )
+        if self.fold is not None and self.validation_split is not None:
+            yield (
+                f"data.validation_split {self.validation_split!r}: with data.fold {self.fold}, a part of the training "
+                "split is validated. Leave out one of the two (--data.fold null)."
+            )
+
+    def _sources(self) -> Iterator[str]:
+        """Yield a message for each mistake in a list of datasets; make a list of one its dataset."""
+        if isinstance(self.path, str):
+            return
+        if len(self.path) == 1:
+            object.__setattr__(self, "path", self.path[0])
+            return
+        places = [os.path.realpath(os.path.expanduser(path)) if path != EMBEDDED else path for path in self.path]
+        if not self.path or "" in self.path:
+            yield f"data.path {self.path}: allowed are a dataset, or a list of several, such as [images, more.csv]."
+        elif len(set(places)) < len(places):
+            twice = next(path for path, place in zip(self.path, places, strict=True) if places.count(place) > 1)
+            yield f"data.path {self.path}: {twice!r} is in it twice; its images would count double. Keep one."
+        for flag in ("name", "revision"):
+            if (value := getattr(self, flag)) is not None:
+                yield f"data.{flag} {value!r}: it would be of each of {len(self.path)} datasets; leave it out."
+        if self.streaming:
+            yield (
+                f"data.path {self.path}: several datasets can't be streamed. Give one, or set --data.streaming false "
+                "without data.steps_per_epoch."
             )

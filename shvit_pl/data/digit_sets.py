@@ -46,7 +46,9 @@ def _draw(
     chosen = random.choice(own, random.choice(len(_NUMBERS), p=_NUMBERS), replace=False)
     for quarter, row in zip(random.permutation(4), chosen, strict=False):
         side = int(random.integers(*_SIDES, endpoint=True))
-        top, left = (_CELL * place + int(random.integers(0, _CELL - side, endpoint=True)) for place in divmod(quarter, 2))
+        top, left = (
+            _CELL * place + int(random.integers(0, _CELL - side, endpoint=True)) for place in divmod(quarter, 2)
+        )
         ink = np.asarray(pictures[row].resize((side, side), PILImage.Resampling.BICUBIC), dtype=float)
         canvas[top : top + side, left : left + side] += ink * random.uniform(0.5, 1.0)
     buffer = BytesIO()

@@ -246,7 +246,7 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
         raise UserError(f"data.path {str(folder)!r}: its splits are in {first_names(list(tops))}; give that folder.")
     if len(set(inner.values()) - {None}) > 1:
         raise _wrong_folders(folder, f"of splits in class folders ({_first([name for name in inner if inner[name]])})")
-    if not splits and all(top.lower() in SPLITS for top in tops):
+    if not splits and all(re.sub(r"[\W\d_]+", "", top.lower()) in SPLITS for top in tops):  # COCO has train2017
         return {"train": dict.fromkeys(names)}
     if not splits:
         return {"train": {name: _class(part[0]) for name, part in parts.items() if len(part) > 1}}

@@ -52,7 +52,10 @@ def as_lists(splits: DatasetDict, image: str, config: DataConfig) -> tuple[Datas
 
 
 def columns_of_classes(features: Features, image: str, wanted: str | list[str] | None) -> list[str]:
-    """Return the columns that a list or a pattern names; none for the name of one column. Raises `UserError` for wrong ones."""
+    """Return the columns that a list or a pattern names; none for the name of one column.
+
+    Raises `UserError` for columns that aren't there, fewer than two, and one that is named twice.
+    """
     if wanted is None or (isinstance(wanted, str) and (wanted in features or not set(wanted) & set("*?["))):
         return []
     if isinstance(wanted, str):
@@ -62,7 +65,9 @@ def columns_of_classes(features: Features, image: str, wanted: str | list[str] |
         for name in found:
             if name not in features:
                 hint = did_you_mean(name, features)
-                raise UserError(f"{_FLAG} {name!r}: no such column{hint}; the columns are {first_names(list(features), 12)}.")
+                raise UserError(
+                    f"{_FLAG} {name!r}: no such column{hint}; the columns are {first_names(list(features), 12)}."
+                )
     if len(found) < _LEAST:
         raise UserError(
             f"{_FLAG} {wanted!r}: one column per class takes {_LEAST} columns or more, and it names "
@@ -80,7 +85,9 @@ def _joined(split: str, rows: Dataset, columns: Sequence[str]) -> Dataset:
     if not present:
         return rows
     if missing := [name for name in columns if name not in present]:
-        raise UserError(f"{_FLAG} {missing[0]!r}: the split {split!r} has no such column. Give splits with the same classes.")
+        raise UserError(
+            f"{_FLAG} {missing[0]!r}: the split {split!r} has no such column. Give splits with the same classes."
+        )
     matrix = np.stack([_yes_or_no(split, rows, name) for name in columns], axis=1)
     kind = List(ClassLabel(names=list(columns)))
     return rows.remove_columns(list(columns)).add_column(columns[0], _indices(matrix), feature=kind)
@@ -92,8 +99,8 @@ def _yes_or_no(split: str, rows: Dataset, column: str) -> Matrix:
     for number, key in enumerate(keys):
         if key not in _YES_NO:
             raise UserError(
-                f"{_FLAG} {column!r}: row {number} of the split {split!r} holds {values[number]!r}; a column of a class "
-                "holds 0 or 1 (or true, false) in every row. Mend it, or leave the column out of data.label_column."
+                f"{_FLAG} {column!r}: row {number} of the split {split!r} holds {values[number]!r}; a column of a "
+                "class holds 0 or 1 (or true, false) in every row. Mend it, or leave the column out of data.label_column."
             )
     return np.array([_YES_NO[key] for key in keys], dtype=bool)
 
@@ -135,8 +142,8 @@ def separator_in(labels: Sequence[str]) -> str:
         parts = Counter(part.strip() for label in labels for part in set(label.split(separator)))
         if several and any(parts[part.strip()] > 1 for label in several for part in label.split(separator)):
             return (
-                f"{len(several)} of {len(labels)} classes hold {separator!r}, such as {several[0]!r}; if that is several "
-                f"labels of an image, give --data.label_separator {separator!r}"
+                f"{len(several)} of {len(labels)} classes hold {separator!r}, such as {several[0]!r}; if that is "
+                f"several labels of an image, give --data.label_separator {separator!r}"
             )
     return ""
 
@@ -211,8 +218,8 @@ def _checked(split: str, rows: Dataset, column: str) -> list[list[Any]]:
         where = f"{_FLAG} {column!r}: row {number} of the split {split!r}"
         if labels is None or None in labels:
             raise UserError(
-                f"{where} has {'no list' if labels is None else 'a label that is missing'}. An image that shows none of "
-                "the classes has an empty list; remove rows that nobody has labeled."
+                f"{where} has {'no list' if labels is None else 'a label that is missing'}. An image that shows none "
+                "of the classes has an empty list; remove rows that nobody has labeled."
             )
         if len(set(labels)) < len(labels):
             twice = next(label for label, count in Counter(labels).items() if count > 1)
@@ -243,6 +250,13 @@ def label_matrix(rows: Dataset, column: str, classes: int) -> Matrix:
 
 def _indices(matrix: Matrix) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in matrix]
+
+
+def rarest(matrix: Matrix) -> NDArray[np.int64]:
+    """Return the rarest class of each row of `(N, classes)`; one number more for a row without any."""
+    counts = np.append(matrix.sum(0), len(matrix) + 1)  # none is rarer than no class
+    none = np.ones((len(matrix), 1), dtype=bool)
+    return np.where(np.hstack([matrix, none]), counts, len(matrix) + 2).argmin(1)
 
 
 def drawn_share(matrix: Matrix, fraction: float, generator: np.random.Generator) -> NDArray[np.int64]:

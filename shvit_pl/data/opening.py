@@ -16,6 +16,7 @@ from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationErr
 from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
+from shvit_pl.data import tables
 from shvit_pl.data.config import DIGIT_SETS, EMBEDDED, SplitConfig
 from shvit_pl.data.digit_sets import digit_sets
 from shvit_pl.data.folders import (
@@ -34,7 +35,8 @@ from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
-_TABLES = (".csv", ".tsv", ".jsonl", ".json")
+_CSV = (".csv", ".tsv")
+_TABLES = (*_CSV, ".jsonl", ".json")
 NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
 _SAMPLE = 20  # rows, by which columns of paths are known
 _TEXTS = ("string", "large_string", "string_view")
@@ -56,14 +58,16 @@ class Opened:
     """The version of a dataset of the Hub."""
     files: str = ""
     """What became of the files of a folder, in a line."""
+    found: bool = False
+    """True if the rows are files that were found, and so are there."""
 
 
 def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True) -> Opened:
     """Open all splits of the dataset `config.path`.
 
-    It is `digits` or `digit_sets` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders), a
-    folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written by
-    `save_to_disk`, or a Hub id `user/dataset`. With `streaming`, rows are read as they come, and nothing is stored.
+    It is `digits` or `digit_sets` (embedded), a folder of images (class folders, or `train/` and `validation/` with
+    class folders), a folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written
+    by `save_to_disk`, or a Hub id `user/dataset`. With `streaming`, rows are read as they come, and nothing is stored.
     Without `sort`, all images of a folder are in one split, and have no classes.
     """
     path, name, revision = config.path, config.name, config.revision
@@ -73,6 +77,7 @@ def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True)
     if not location.exists():
         if path.startswith((".", "/", "~")) or path.count("/") > 1:
             raise UserError(f"data.path {path!r}: no such file or folder. Give {_ALLOWED}.")
+        tables.check_belongs(config, False, False)
         return _open_hub(path, name, revision, streaming)
     if revision is not None:
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
@@ -123,19 +128,22 @@ def _open_files(paths: Sequence[Path], streaming: bool, config: SplitConfig, sor
         if not sort:
             images = f"or a single image: {', '.join(sorted(readable_endings()))}"
         raise UserError(f"data.path {str(first)!r}: files may be {allowed}; {images}.")
+    root = tables.root_of(config)
     try:
         if ending in _TABLES:
-            tables = [_read_table(path) for path in paths]
-            columns = _path_columns(tables[0], first.parent, config.image_column)
-            folders = [path.parent for path in paths]
-            rows = datasets.concatenate_datasets(
-                [_as_images(table, folder, columns) for table, folder in zip(tables, folders, strict=True)]
-            )
+            read = [_read_table(path, config) for path in paths]
+            folders = [root or path.parent for path in paths]
+            columns = _path_columns(read[0], folders[0], config.image_column)
+            tables.check_belongs(config, ending in _CSV, bool(columns))
+            parts = zip(paths, read, folders, strict=True)
+            rows = datasets.concatenate_datasets([_of_table(*part, columns) for part in parts])
             return rows.to_iterable_dataset() if streaming else rows
         # each split by itself: together, they would all be read with the class names of the first
         files = {"train": [escape(str(path)) for path in paths]}
         rows = datasets.load_dataset(kind, data_files=files, split="train", streaming=streaming)
-        return _with_paths(rows, first.parent, config.image_column)
+        columns = _path_columns(rows, root or first.parent, config.image_column)
+        tables.check_belongs(config, False, bool(columns))
+        return _as_images(rows, root or first.parent, columns)
     except UserError:
         raise
     except (*_FAILURES, pd.errors.ParserError) as error:
@@ -162,15 +170,24 @@ def _counted(rows: Any) -> str:
     return f"{len(rows)} row{'s' * (len(rows) != 1)} used" if isinstance(rows, datasets.Dataset) else ""
 
 
-def _read_table(path: Path) -> datasets.Dataset:
+def _of_table(path: Path, rows: datasets.Dataset, base: Path, columns: Sequence[str]) -> datasets.Dataset:
+    """Make a table's columns of paths images; raises `UserError` for addresses among them."""
+    for column in columns:
+        tables.check_addresses(rows[column][:], column, path)
+    return _as_images(rows, base, columns)
+
+
+def _read_table(path: Path, config: SplitConfig) -> datasets.Dataset:
     """Read a table; in CSV, all is text but columns of whole numbers, so that neither '007' nor 'NA' is lost."""
     if (ending := path.suffix.lower()) in (".jsonl", ".json"):
         frame = pd.read_json(path, lines=ending == ".jsonl", dtype=False, convert_dates=False)
     else:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
-        separator = max(",", ";", "\t", key=header.count)
-        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        separator = tables.separator(path, header, config)
+        frame = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
+        )
         _check_header(path, list(frame))
         for column in frame:
             if frame[column].str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
@@ -254,14 +271,16 @@ def _open_folder(folder: Path, config: SplitConfig, streaming: bool, sort: bool)
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         saved = datasets.load_from_disk(str(folder))
         splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+        tables.check_belongs(config, False, False)
         splits = {split: _with_paths(rows, folder, config.image_column) for split, rows in splits.items()}
         return Opened(_streamed(splits) if streaming else splits)
     card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
     if "configs" not in card and config.name is None and (found := read_images(folder, sort)):
-        tables, note = _read_metadata(folder, config, streaming, found) if sort else ({}, "")
-        if tables:
-            return Opened(tables, files=note)
-        return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files + note)
+        of_tables, note = _read_metadata(folder, config, streaming, found) if sort else ({}, "")
+        if of_tables:
+            return Opened(of_tables, files=note)
+        tables.check_belongs(config, False, False)
+        return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files + note, found=True)
     by_split, files = table_files(folder)
     if by_split and config.name is None and card.keys().isdisjoint(("configs", "dataset_info")):
         opened = {split: _open_files(paths, streaming, config) for split, paths in by_split.items()}
@@ -279,19 +298,21 @@ def _read_metadata(
 ) -> tuple[dict[str, Any], str]:
     """Read the tables beside images where they are to give the labels; returns them, and a note on files."""
     try:
-        tables = {split: _open_files([path], streaming, config) for split, path in _metadata(folder)}
+        by_split = {split: _open_files([path], streaming, config) for split, path in _metadata(folder)}
+    except tables.AddressError:
+        raise
     except UserError:
         if not found.classes:
             raise
         return {}, "; the metadata can't be read and is ignored"
-    columns = {column for rows in tables.values() for column in rows.features}
+    columns = {column for rows in by_split.values() for column in rows.features}
     wanted = getattr(config, "label_column", None)  # a list names a column per class
     named = isinstance(wanted, list) or wanted in columns
     labeled = named or any("label" in column.lower() for column in columns)
-    if tables and (labeled or not found.classes):
-        tables = _by_split_column(tables["train"]) if len(tables) == 1 and "train" in tables else tables
-        return tables, _listed(folder, found, tables)
-    return {}, "; the metadata has no labels and is ignored" if tables else ""
+    if by_split and (labeled or not found.classes):
+        by_split = _by_split_column(by_split["train"]) if [*by_split] == ["train"] else by_split
+        return by_split, _listed(folder, found, by_split)
+    return {}, "; the metadata has no labels and is ignored" if by_split else ""
 
 
 def _metadata(folder: Path) -> list[tuple[str, Path]]:

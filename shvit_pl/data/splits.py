@@ -10,12 +10,13 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Iterable
 from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
-from shvit_pl.data import label_sets
+from shvit_pl.data import folds, label_sets, tables
 from shvit_pl.data.config import DataConfig, SplitConfig
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.opening import open_source
+from shvit_pl.data.opening import Opened, open_source
 from shvit_pl.errors import UserError, collected, did_you_mean, first_names, refuse
 
+_BOXES = {"objects", "bbox", "boxes"}  # columns of datasets for detection
 _VALIDATION_NAMES = [name for name, split in SPLITS.items() if split == "validation"]
 _IMAGE_TYPES = ("binary", "large_binary", "string")
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -42,6 +43,10 @@ class ChosenRows:
     """What became of the files of a folder, in a line."""
     divided: bool = False
     """True if the validation rows are a part of the training split."""
+    test_split: str = "test"
+    """The split of the rows of `test`."""
+    sources: tuple[dict[str, Any], ...] = ()
+    """What is known of each of several datasets."""
 
     @property
     def many_labels(self) -> bool:
@@ -60,15 +65,23 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     evaluated split count, and their classes are found by name among `known` ones. Raises `UserError` for what is not
     there, or ambiguous.
     """
-    sort = stage != "predict" or config.validation_split is not None
-    opened = open_source(config, sort=sort)
-    splits = DatasetDict(opened.splits)
-    origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
-    has_training = config.train_split in splits or config.train_split != "train"  # a wrong name is refused
+    opened = open_source(config, sort=stage != "predict" or config.validation_split is not None)
+    has_training = config.train_split in opened.splits or config.train_split != "train"  # a wrong name is refused
     is_trained_on = stage == "fit" or (stage != "predict" and held_out and has_training)
+    return choose_opened(opened, config, stage, is_trained_on, known)
+
+
+def choose_opened(
+    opened: Opened, config: DataConfig, stage: str, is_trained_on: bool, known: Sequence[str] = ()
+) -> ChosenRows:
+    """Choose columns and rows of an open dataset, as `choose_rows` does."""
+    splits, path = DatasetDict(opened.splits), str(config.path)
+    origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
     _check_names(splits, config, is_trained_on)
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
+    if not opened.found and (stage != "predict" or config.validation_split is not None):
+        tables.check_files(path, splits, image)
     if stage != "predict":
         splits, config = label_sets.as_lists(splits, image, config)
     if is_trained_on:
@@ -86,7 +99,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
         return chosen
     absent = [name for name in known if name not in classes]
     note = f"; no image of {first_names(absent)}" if absent else ""
-    by_stage = {stage: _numbered(rows, label, known)}
+    by_stage = {stage: numbered(rows, label, known)}
     return replace(chosen, by_stage=by_stage, class_names=list(known), note=f"{chosen.note}{note}")
 
 
@@ -100,7 +113,7 @@ def evaluated_split(splits: Mapping[str, Any], config: SplitConfig, stage: str) 
     split = config.validation_split or next((name for name in names if name in splits), None) or next(iter(splits))
     is_chosen = config.validation_split is not None or split == "test"
     if stage == "test" and not is_chosen and (len(splits) > 1 or split in _VALIDATION_NAMES):
-        raise _no_test_split(config.path, f"the splits are {', '.join(splits)}")
+        raise _no_test_split(str(config.path), f"the splits are {', '.join(splits)}")
     return split
 
 
@@ -116,10 +129,10 @@ def tested(chosen: Any, config: SplitConfig, named: bool) -> Any:
 
     Raises `UserError` where there is none.
     """
-    split, stage = (str(config.validation_split), "validate") if named else ("test", "test")
+    split, stage = (str(config.validation_split), "validate") if named else (chosen.test_split, "test")
     if stage not in chosen.by_stage:
         which = " with labels" if _left_out("test") in chosen.note else ""
-        raise _no_test_split(config.path, "the validation images have chosen the checkpoint", which)
+        raise _no_test_split(str(config.path), "the validation images have chosen the checkpoint", which)
     rows = chosen.by_stage[stage]
     return replace(chosen, by_stage={**chosen.by_stage, "test": rows}, note=all_of(rows, split))
 
@@ -167,27 +180,41 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
-    validation = wanted or validation_name(labeled, train)
+    validation = None if config.fold is not None else wanted or validation_name(labeled, train)
+    test = "test" if config.fold is None or "test" in labeled else validation_name(labeled, train) or "test"
     if validation is not None:
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
-        trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
-        unknown = [name for name, some, count in zip(classes, trained, validated, strict=True) if count and not some]
-        if unknown:  # the splits may have different class folders
+        if unknown := _untrained(rows, held_out, label, classes):  # the splits may have different class folders
             raise UserError(
                 f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
                 f"({', '.join(unknown[:5])}). Give both splits the same classes."
             )
-    else:
+        note += folds.check_groups(labeled, train, validation, config, (image, label))
+    elif config.fold is None and config.split_by is None:
         share = config.validation_fraction
         rows, held_out = divide(labeled[train], share, label, seed)
         note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
+    else:
+        rows, held_out, note = folds.divided(
+            labeled[train], train, class_indices(labeled[train], label), config, (image, label)
+        )
+        if unknown := _untrained(rows, held_out, label, classes):
+            note += f"; no image of {first_names(unknown)} is trained on"
+        note += f"; the split '{test}' is left for shvit-pl test" if test not in ("test", train) else ""
+        note += folds.shared_with_test(labeled, train, config, (image, label))
     if fraction < 1:
         _, rows = divide(rows, fraction, label, seed, flag="data.train_fraction", trained=1)
     note += "".join(_left_out(name) for name in splits if name not in labeled)
     by_stage = {"train": rows, "validate": held_out}
-    if "test" in labeled:
-        by_stage["test"] = labeled["test"]
-    return ChosenRows(by_stage, image, label, classes, note, divided=validation is None)
+    if test in labeled:
+        by_stage["test"] = labeled[test]
+    return ChosenRows(by_stage, image, label, classes, note, divided=validation is None, test_split=test)
+
+
+def _untrained(trained: Dataset, validated: Dataset, label: str, classes: Sequence[str]) -> list[str]:
+    """Return the classes that only the validation has."""
+    counts = (class_counts(part, label, len(classes)) for part in (trained, validated))
+    return [name for name, some, count in zip(classes, *counts, strict=True) if count and not some]
 
 
 def divide(
@@ -230,7 +257,9 @@ def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:
 
 
 def class_indices(rows: Dataset, label: str) -> NDArray[np.int64]:
-    """Return the class indices `(N,)`, without touching the images."""
+    """Return the class indices `(N,)`, without touching the images; of lists, that of the rarest class in each."""
+    if label_sets.is_list(rows.features[label]):
+        return label_sets.rarest(label_sets.label_matrix(rows, label, rows.features[label].feature.num_classes))
     return np.asarray(rows.select_columns(label).with_format("numpy")[:][label], dtype=np.int64)
 
 
@@ -249,15 +278,16 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     if config.label_separator is not None or isinstance(config.label_column, list):
         flag = "label_column" if config.label_separator is None else "label_separator"
         raise UserError(
-            f"data.{flag} {getattr(config, flag)!r}: a stream has its labels in one column of ClassLabel, or of lists of "
-            "it. Set --data.streaming false without data.steps_per_epoch."
+            f"data.{flag} {getattr(config, flag)!r}: a stream has its labels in one column of ClassLabel, or of lists "
+            "of it. Set --data.streaming false without data.steps_per_epoch."
         )
     label = label_column(features, image, config.label_column)
     kind = features[label].feature if label_sets.is_list(features[label]) else features[label]
     if not isinstance(kind, ClassLabel):
+        held = f"{'lists of ' * (kind is not features[label])}{kind.dtype}"
         raise UserError(
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "
-            f"{features[label].dtype if isinstance(features[label], Value) else 'lists'}. Choose another with --data.label_column, or set --data.streaming false "
+            f"{held}. Choose another with --data.label_column, or set --data.streaming false "
             "without data.steps_per_epoch."
         )
     validation = config.validation_split or validation_name(splits, train)
@@ -326,7 +356,7 @@ def label_column(features: Features, image: str, wanted: str | None = None) -> s
     if wanted is None and list(features) == [image]:
         raise UserError(
             "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "
-            "give a table of paths and labels (CSV)."
+            "give a table of paths and labels (CSV). To learn boxes (COCO, YOLO), give --task detection."
         )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 
@@ -340,7 +370,9 @@ def _choose(flag: str, what: str, features: Features, candidates: list[str], wan
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise UserError(f"{flag}: no column has {what}; the columns are {', '.join(features)}. Name it with --{flag}.")
+        boxes = " To learn boxes, give --task detection." if _BOXES.intersection(features) else ""
+        listed = ", ".join(features)
+        raise UserError(f"{flag}: no column has {what}; the columns are {listed}. Name it with --{flag}.{boxes}")
     raise UserError(f"{flag}: several columns hold {what} ({', '.join(candidates)}). Choose one with --{flag}.")
 
 
@@ -372,11 +404,11 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
     encoded = DatasetDict({name: splits[name] for name in names})
     for name, split in encoded.items():
         if not isinstance(split.features[column], ClassLabel):
-            encoded[name] = _numbered(split, column, classes)
+            encoded[name] = numbered(split, column, classes)
     return encoded, classes
 
 
-def _numbered(rows: Dataset, column: str, classes: Sequence[str]) -> Dataset:
+def numbered(rows: Dataset, column: str, classes: Sequence[str]) -> Dataset:
     """Number labels by their place in `classes`; in memory, as `class_encode_column` would write all images anew."""
     if label_sets.is_list(rows.features[column]):
         return label_sets.numbered_sets(rows, column, classes)
@@ -399,7 +431,11 @@ def _class_names(name: str, split: Dataset, column: str) -> list[str]:
     if set(labels) <= {None, -1}:
         return []
     if None in labels or (isinstance(feature, ClassLabel) and -1 in labels):
-        raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
+        none = [row for row, label in enumerate(split[column][:]) if label is None or label == -1]
+        raise UserError(
+            f"data.label_column {column!r}: split {name!r} has rows without a label, {len(none)} of {len(split)}; the "
+            f"first is row {none[0] + 1}. Remove or label them."
+        )
     if isinstance(feature, ClassLabel) and max(labels) >= feature.num_classes:
         raise UserError(
             f"data.label_column {column!r}: split {name!r} has the label {max(labels)}, but only {feature.num_classes} "

@@ -170,7 +170,7 @@ def mix_images(images: Tensor, mix: Tensor) -> Tensor:
 
 
 def mix_targets(labels: Tensor, mix: Tensor, mixup: Mixup) -> Tensor:
-    """Return the targets `(B, classes)` of labels `(B,)` or `(B, classes)` mixed by `mix_images`, as timm mixes them."""
+    """Return the targets `(B, classes)` of labels `(B,)` or `(B, classes)` mixed by `mix_images`, as timm does."""
     classes, smoothing = mixup.num_classes, mixup.label_smoothing
     if mixup.multi_label:
         targets = labels * (1 - smoothing) + smoothing / 2

@@ -42,7 +42,7 @@ def named_batch(batch: Any) -> transforms.Batch:
 
 
 def labeled_batch(batch: Any, classes: int, soft: bool = False, many: bool = False) -> transforms.Batch:
-    """Return a named batch whose labels are int64 `(B,)`; `soft`: or floats `(B, classes)`, as they are of `many` labels.
+    """Return a named batch whose labels are int64 `(B,)`; `soft`: or floats `(B, classes)`, as of `many` labels.
 
     Raises `UserError` for a batch without labels, and for those of other classes where they are on the CPU.
     """
@@ -71,8 +71,8 @@ def _checked_sets(labels: Any, images: int, classes: int) -> Tensor:
     if not isinstance(labels, Tensor) or labels.shape != (images, classes):
         shown = f"{labels.dtype} of shape {list(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise UserError(
-            f"batch: of many labels, those of an image are 0 or 1 for each class, ({images}, {classes}); found {shown}. "
-            "Give such a tensor, or set model.many_labels to false for indices of classes."
+            f"batch: of many labels, those of an image are 0 or 1 for each class, ({images}, {classes}); found {shown}"
+            ". Give such a tensor, or set model.many_labels to false for indices of classes."
         )
     labels = labels.float()
     if labels.device.type == "cpu" and (wrong := labels[(labels < IGNORED) | (labels > 1)]).numel():

@@ -1,5 +1,6 @@
 """Image classification with a SHViT, and its metrics."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,13 +12,18 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.cost import Cost, cost
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
-from shvit_pl.modules import base, batches, many_labels
+from shvit_pl.modules import base, batches, class_metrics, many_labels
+from shvit_pl.modules.class_weights import balance, class_weights
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
+from shvit_pl.modules.users_metrics import make_users_metrics
 from shvit_pl.runs.folder import EMA
 
 _TOP_5_ABOVE = 5  # classes; with so few, acc5 would always be 1
+_MOST_CLASSES = 100  # of which each is in summary.json
+_SHOWN_CONFUSIONS = 3
 
 
 class ClassificationModule(base.TrainedModule):
@@ -25,7 +31,7 @@ class ClassificationModule(base.TrainedModule):
 
     Logged: `train/loss` of a batch, `train/loss_epoch` (the epoch's mean), `train/lr`, and
     `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and with `_ema` behind their names for the
-    averaged weights. Where an image may have any number of labels, it is `loss`, `map`, `f1` and `f1_micro` instead, by
+    averaged weights. Where an image may have any number of labels, it is `loss`, `map`, `f1_macro` and `f1_micro`, by
     thresholds that each validation of a fit finds and checkpoints keep.
     """
 
@@ -35,13 +41,21 @@ class ClassificationModule(base.TrainedModule):
     config: ClassificationConfig
     model: SHViT | None
     metrics: nn.ModuleDict
+    users_metrics: nn.ModuleDict
+    by_class: nn.ModuleDict
+    """Metrics by class and confidence of the weights as they are (`raw`) and of the average (`_ema`)."""
     mixup: Mixup | None = None
+    temperature = 1.0
+    """Divides the logits of predictions."""
+    label_weights: Tensor | None
+    """Weights `(classes,)` of the classes in the loss; None where all count alike."""
     _largest_batch = 0  # images of an evaluated batch
 
     def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
-        self.found: dict[str, many_labels.Found] = {}  # of many labels, what was measured last, by stage
-        self.thresholds: dict[str, list[float]] = {}  # of each class, by stage
         super().__init__(config, **settings)
+        self.register_buffer("label_weights", None, persistent=False)
+        if self.class_names is not None and not isinstance(self.config.class_weights, str):
+            self.weigh_classes(None)
 
     @property
     def many_labels(self) -> bool:
@@ -61,7 +75,15 @@ class ClassificationModule(base.TrainedModule):
         self.config.mix.check_batch_size(data.config.batch_size)
         super().use_data(data, stage)
         if stage == "fit":
+            self.config.check_sampling(data.config, self.many_labels)
+            self.weigh_classes(data.drawn_per_class())
             data.mixup, data.mixing = self.make_mixup(), self.config.mix.description
+
+    def use_own_data(self, data: Any, stage: str) -> None:
+        """Take the classes that a user's own data module names; raises `UserError` for weights by their images."""
+        super().use_own_data(data, stage)
+        if stage == "fit" and self.class_names is not None:
+            self.weigh_classes(None)
 
     def _adopt_kind(self, many: bool, source: str) -> None:
         """Take whether images have one label or any number; raises `UserError` where that contradicts the settings."""
@@ -80,17 +102,35 @@ class ClassificationModule(base.TrainedModule):
         self._adopt_kind(bool(hparams.get("many_labels")), "the checkpoint")
         super().expect(hparams, resumed, averaged)
 
+    def weigh_classes(self, counts: Sequence[int] | None) -> None:
+        """Weigh the classes in the loss, by the training images of each; raises `UserError` where that can't be."""
+        asked = self.config.class_weights
+        if asked is not None:
+            self.label_weights = class_weights(asked, self.class_names or [], counts)
+
     def build(self, classes: int) -> SHViT:
         """Make the network for so many classes, its loss and its metrics."""
         network = build_network(self.design, num_classes=classes)
         network.set_grad_checkpointing(self.config.grad_checkpointing)
         smoothing = self.config.label_smoothing
         self.mixup = self.make_mixup()
-        self.config.check_kind(self.many_labels)
-        self.criterion = make_criterion(self.config, self.many_labels, mixed=self.mixup is not None)
+        many = self.many_labels
+        self.config.check_kind(many)
+        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
+        if many:
+            self.criterion = many_labels.make_loss(self.config.loss, 0.0 if self.mixup else smoothing)
+        elif self.config.loss == "bce":
+            self.criterion = BinaryCrossEntropy(smoothing)  # of labels (B,); those that are mixed are smooth already
         averaged = self.config.ema.decay > 0
-        make = many_labels.make_metrics if self.many_labels else make_metrics
-        self.metrics = make(classes, averaged)
+        self.metrics = by_weights(MetricCollection({}), averaged) if many else make_metrics(classes, averaged)
+        users = MetricCollection(dict(make_users_metrics(self.config.metrics, classes)), compute_groups=False)
+        self.users_metrics = by_weights(users, averaged)
+        self.by_class = nn.ModuleDict(
+            {
+                name: many_labels.LabelMetrics(classes) if many else class_metrics.ClassMetrics(classes)
+                for name in (["raw", EMA] if averaged else ["raw"])
+            }
+        )
         return network
 
     def load(self, source: str) -> weights.LoadReport:
@@ -115,6 +155,7 @@ class ClassificationModule(base.TrainedModule):
             "design": f"{design['name']}: patch {design['patch_size']}, {self.design.stages} stages, "
             f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
             "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
+            **balance(facts["dataset"]["images_per_class"], self.config.class_weights, facts["dataset"]["sampler"]),
         }
 
     def forward(self, images: Tensor) -> Any:
@@ -167,10 +208,19 @@ class ClassificationModule(base.TrainedModule):
 
     def loss_of_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of logits `(B, classes)` and classes `(B,)` or shares of them `(B, classes)`."""
-        is_mixed = targets.ndim == 2 and isinstance(self.criterion, LabelSmoothingCrossEntropy)
-        criterion = SoftTargetCrossEntropy() if is_mixed else self.criterion
+        if self.label_weights is not None:
+            return self._weighted_loss(logits, targets)
+        is_soft = targets.ndim == 2 and isinstance(self.criterion, LabelSmoothingCrossEntropy)
+        criterion = SoftTargetCrossEntropy() if is_soft else self.criterion
         loss: Tensor = criterion(logits, targets)
         return loss
+
+    def _weighted_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean over the batch, where each class's share of a target counts as often as its weight says."""
+        smoothing = self.config.label_smoothing if targets.ndim == 1 else 0.0  # soft targets have theirs
+        if targets.ndim == 1:  # torch would smooth classes in another way than soft targets
+            targets = nn.functional.one_hot(targets, self._classes).to(logits.dtype)
+        return nn.functional.cross_entropy(logits, targets, self.label_weights, label_smoothing=smoothing)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
@@ -186,8 +236,10 @@ class ClassificationModule(base.TrainedModule):
     def validation_metrics(self) -> list[str]:
         """Return the names of what a validation logs."""
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
+        names += [f"val/{name}" for name in class_metrics.metric_names(self._classes)]
         if self.many_labels:
-            names = ["val/map", "val/f1", "val/f1_micro", "val/loss"]
+            names = [f"val/{name}" for name in many_labels.NAMES]
+        names += [f"val/{name}" for name in make_users_metrics(self.config.metrics, self._classes)]
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
@@ -202,6 +254,8 @@ class ClassificationModule(base.TrainedModule):
         """Begin all metrics anew."""
         for metrics in self.metrics.values():
             metrics.reset()  # type: ignore[operator]
+        for metrics in (*self.by_class.values(), *self.users_metrics.values()):
+            metrics.reset()  # type: ignore[operator]
 
     def _evaluate(self, batch: transforms.Batch, stage: str) -> dict[str, Tensor]:
         logits = {"logits": self(batch["image"])}
@@ -212,52 +266,57 @@ class ClassificationModule(base.TrainedModule):
         return logits
 
     def _measure(self, name: str, logits: Tensor, labels: Tensor) -> None:
-        metrics: Any = self.metrics[name]
-        metrics.update(logits, labels)
-        if isinstance(metrics, MetricCollection):
+        metrics = self.metrics[name]
+        assert isinstance(metrics, MetricCollection)
+        if len(metrics):
+            metrics.update(logits, labels)
             self.log_dict(dict(metrics.items()), batch_size=len(labels))
+        self.by_class[EMA if name.endswith(EMA) else "raw"].update(logits, labels)  # type: ignore[operator]
+        if len(users := self.users_metrics[name]):  # type: ignore[arg-type]
+            whole = labels != decoding.IGNORED
+            users.update(logits[whole].float(), labels[whole])  # type: ignore[operator]
+            self.log_dict(dict(users.items()), batch_size=len(labels))  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of many labels, and in a fit take the thresholds that are found."""
-        self._log_found("val")
+        """Log the metrics by class and confidence."""
+        stage = "test" if self.trainer.testing else "val"
+        for weights_of, metrics in self.by_class.items():
+            ending = EMA if weights_of == EMA else ""
+            if isinstance(metrics, many_labels.LabelMetrics):
+                metrics.measure(finds=self.trainer.state.fn == "fit" and not self.trainer.sanity_checking)
+            assert isinstance(metrics, class_metrics.ClassMetrics | many_labels.LabelMetrics)
+            self.log_dict({f"{stage}/{name}{ending}": value for name, value in metrics.values().items()})
 
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of many labels, by the thresholds of the checkpoint."""
-        self._log_found("test")
-
-    def _log_found(self, stage: str) -> None:
-        fits = self.trainer.state.fn == "fit"
-        for ending in ("", EMA) if self.many_labels else ():
-            if f"{stage}{ending}" not in self.metrics:
-                continue
-            metric: Any = self.metrics[f"{stage}{ending}"]
-            kept = None if fits else self.thresholds.get(ending) or [many_labels.NEUTRAL] * self._classes
-            self.found[ending] = found = many_labels.measure(*metric.compute(), kept)
-            if fits and not self.trainer.sanity_checking:
-                self.thresholds[ending] = found.thresholds
-            self.log_dict({f"{stage}/{name}{ending}": value for name, value in found.metrics.items()})
+    on_test_epoch_end = on_validation_epoch_end
 
     def findings(self) -> dict[str, Any]:
-        """Return what the last evaluation of many labels has found by class: average precision, F1, thresholds."""
-        names, kinds = self.class_names or [], ("class_ap", "class_f1", "thresholds")
-        return {
-            f"{kind}{ending}": dict(zip(names, getattr(found, kind), strict=True))
-            for ending, found in self.found.items()
-            for kind in kinds
-        }
+        """Return what the last evaluation has found: the commonest confusions and, up to 100 classes, each class."""
+        found, names = dict[str, Any](), list(self.class_names or ())
+        for weights_of, metrics in self.by_class.items():
+            ending = EMA if weights_of == EMA else ""
+            assert isinstance(metrics, class_metrics.ClassMetrics | many_labels.LabelMetrics)
+            if len(names) <= _MOST_CLASSES:
+                found[f"by_class{ending}"] = metrics.table(names)
+            if isinstance(metrics, class_metrics.ClassMetrics):
+                found[f"confusions{ending}"] = metrics.confusions(names)
+        return found
 
-    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
-        """Return a row of a run's last table: the thresholds of many labels."""
-        values = findings.get("thresholds", {}).values()
-        if not values:
-            return {}
-        return {"thresholds": f"{min(values):.3f} to {max(values):.3f}, of the best F1; kept in the checkpoint"}
+    @property
+    def thresholds(self) -> dict[str, list[float]]:
+        """The thresholds of many labels of the weights as they are (`raw`) and of the average (`_ema`), once known."""
+        every = {name: getattr(metrics, "thresholds", []) for name, metrics in self.by_class.items()}
+        return {name: list(values) for name, values in every.items() if values}
+
+    @thresholds.setter
+    def thresholds(self, values: dict[str, list[float]]) -> None:
+        for name, metrics in self.by_class.items():
+            if name in values and isinstance(metrics, many_labels.LabelMetrics):
+                metrics.thresholds = list(values[name])
 
     @property
     def evaluated_thresholds(self) -> list[float]:
         """The thresholds of the weights that are evaluated; 0.5 where none are known."""
-        kept = self.thresholds.get(EMA if self.config.use_ema else "")
-        return kept or [many_labels.NEUTRAL] * self._classes
+        return self.thresholds.get(EMA if self.config.use_ema else "raw") or [many_labels.NEUTRAL] * self._classes
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the thresholds of many labels."""
@@ -268,26 +327,29 @@ class ClassificationModule(base.TrainedModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the thresholds of many labels."""
         super().on_load_checkpoint(checkpoint)
-        self.thresholds = dict(checkpoint.get("thresholds", {}))
+        self.thresholds = checkpoint.get("thresholds", {})
+
+    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
+        """Return the row of the last table that names the commonest confusions."""
+        pairs = [
+            f"{each['true']} as {each['predicted']} ({counted(each['images'], 'image')})"
+            for each in findings.get("confusions", [])[:_SHOWN_CONFUSIONS]
+        ]
+        return {"confusions": ", ".join(pairs)} if pairs else {}
+
+    def evaluated_logits(self, images: Tensor) -> Tensor:
+        """Return logits `(B, classes)` of the weights that predict."""
+        logits: Tensor = self._logits(self.evaluated, images).float()
+        return logits
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         batch = batches.named_batch(batch)
-        logits = self._logits(self.evaluated, batch["image"]).float()
+        logits = self.evaluated_logits(batch["image"]) / self.temperature
         probabilities = logits.sigmoid() if self.many_labels else logits.softmax(dim=-1)
         names = batch.get("file", [""] * len(probabilities))
         whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]
         return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}
-
-
-def make_criterion(config: ClassificationConfig, many: bool, mixed: bool) -> nn.Module:
-    """Make the loss of logits `(B, classes)` and targets; those that are `mixed` have been smoothed with the mixing."""
-    smoothing = config.label_smoothing
-    if many:
-        return many_labels.make_loss(config.loss, 0.0 if mixed else smoothing)
-    if config.loss == "bce":
-        return BinaryCrossEntropy(smoothing)  # of labels (B,) it smooths, of targets (B, classes) mixing has done it
-    return SoftTargetCrossEntropy() if mixed else LabelSmoothingCrossEntropy(smoothing)
 
 
 def make_mixup(config: MixConfig, classes: int, label_smoothing: float, many: bool = False) -> Mixup | None:
@@ -316,7 +378,11 @@ def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": CrossEntropy()}
     if classes > _TOP_5_ABOVE:
         metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
-    collection = MetricCollection(metrics, compute_groups=False)
+    return by_weights(MetricCollection(metrics, compute_groups=False), averaged)
+
+
+def by_weights(collection: MetricCollection, averaged: bool) -> nn.ModuleDict:
+    """Return copies of metrics for `val` and `test`; with `averaged` for both weights."""
     endings = ("", EMA) if averaged else ("",)
     return nn.ModuleDict(
         {

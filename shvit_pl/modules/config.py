@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from math import isfinite
+from typing import Any, Literal, Self, get_args
 
 from shvit_pl.command_line.ranges import (
     Decay,
@@ -21,6 +22,9 @@ from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
 Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
+CountedWeights = Literal["balanced", "effective"]
+COUNTED_WEIGHTS = get_args(CountedWeights)
+ClassWeights = CountedWeights | list[float] | dict[str | int, float]
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,11 @@ class ClassificationConfig(TrainingConfig):
     labels too) or asymmetric (for many labels: easy negatives count little)."""
     many_labels: bool | None = None
     """Whether an image may have any number of labels; taken from the data by default."""
+    metrics: list[str | dict[str, Any]] = field(default_factory=list)
+    """Further metrics of torchmetrics, by class path or as class_path and init_args."""
+    class_weights: ClassWeights | None = None
+    """Weights of the classes in the loss: balanced (by 1 / images), effective (by the effective number of images, beta
+    0.9999), a number for each class in their order, or {name: number}, where a class that isn't named has 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,6 +232,12 @@ class ClassificationConfig(TrainingConfig):
         distill, distilled = self.distill, self.design.distilled
         if isinstance(self.class_names, list) and len(self.class_names) < 2:
             yield f"model.class_names {self.class_names}: classification needs two classes or more."
+        if distill.teacher is not None and distill.alpha == 1 and self.class_weights is not None:
+            yield (
+                "model.class_weights: they weigh the labels' part of the loss, and model.distill.alpha 1 leaves none. "
+                "Leave them out, or set --model.distill.alpha 0.5."
+            )
+        yield from self._weight_mistakes()
         if distill.objective == "feature" and self.compile:
             yield (
                 "model.compile true: the objective feature reads the student's features, which are not compiled. Leave "
@@ -242,6 +257,11 @@ class ClassificationConfig(TrainingConfig):
     def check_kind(self, many: bool) -> None:
         """Raise `UserError` for settings that don't fit images of one label, or of `many`."""
         mistakes, distill = [], self.distill
+        if many and self.metrics:
+            mistakes.append(
+                "model.metrics: they are of images with one label, and these have any number; leave it out. val/map, "
+                "val/f1_macro and val/f1_micro are measured."
+            )
         if many and self.loss == "cross_entropy":
             mistakes.append(
                 "model.loss cross_entropy: it is of one label for each image, and these have any number. Give bce or "
@@ -258,6 +278,41 @@ class ClassificationConfig(TrainingConfig):
                 "labels. Give --model.distill.objective soft, which learns the probability of each class."
             )
         refuse(mistakes)
+
+    def _weight_mistakes(self) -> Iterator[str]:
+        weights = self.class_weights
+        if weights is None or weights in COUNTED_WEIGHTS:
+            return
+        if not isinstance(weights, list | dict):
+            ways = f"{', '.join(COUNTED_WEIGHTS)}, a list of numbers and {{name: number}}"
+            yield f"model.class_weights {weights!r}: allowed are {ways}."
+            return
+        values = list(weights.values() if isinstance(weights, dict) else weights)
+        wrong = [value for value in values if not (isfinite(value) and value >= 0)]
+        if wrong or not any(values):
+            shown = f"{wrong[0]:g}" if wrong else f"of {len(values)} classes, all 0"
+            yield f"model.class_weights {shown}: allowed are numbers from 0, of which one is above 0."
+
+    def check_sampling(self, data: Any, many: bool = False) -> None:
+        """Raise `UserError` where the weights need counts that a stream lacks, or the sampler equalizes already.
+
+        Images with `many` labels can't be drawn by class.
+        """
+        if many and data.sampler != "random":
+            raise UserError(
+                f"data.sampler {data.sampler}: it draws images by their class, and these have any number of labels. "
+                "Leave it out, or weigh the classes with --model.class_weights balanced."
+            )
+        asked = f"model.class_weights {self.class_weights}"
+        if self.class_weights not in COUNTED_WEIGHTS:
+            return
+        if data.streaming:
+            raise UserError(f"{asked}: the images of a stream's classes aren't known. Give numbers, or leave it out.")
+        if data.sampler != "random":
+            raise UserError(
+                f"{asked}: data.sampler {data.sampler} draws all classes equally often already, and both would correct "
+                "twice. Leave out one of the two."
+            )
 
     def check_image_size(self, side: int | Literal["auto"]) -> None:
         """Raise `UserError` for mistakes in the design, or when images of this side in pixels are too small for it."""

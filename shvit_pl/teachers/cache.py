@@ -21,6 +21,7 @@ from torch import Tensor
 
 from shvit_pl.data import datamodule, splits, transforms
 from shvit_pl.data.config import ROW_SETTINGS
+from shvit_pl.data.label_sets import label_matrix
 from shvit_pl.data.views import Columns, Views, check_stored, place_of, slots_of_view
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove, replacing, write_whole
@@ -155,7 +156,10 @@ def rows_hash(chosen: splits.ChosenRows) -> str:
         paths = [path and Path(path) for path in pc.struct_field(images, "path").to_pylist()]
         files = [path.stat().st_size if path and path.is_file() else -1 for path in paths]
         sizes = np.where(sizes < 0, files, sizes)
-    digest = sha256(splits.class_indices(rows, chosen.label_column).tobytes() + sizes.tobytes())
+    labels: Any = splits.class_indices(rows, chosen.label_column)
+    if chosen.many_labels:
+        labels = label_matrix(rows, chosen.label_column, len(chosen.class_names or ()))
+    digest = sha256(labels.tobytes() + sizes.tobytes())
     hashed = min(len(rows), int(_HASHED / max(1.0, sizes.mean())))
     for index in np.linspace(0, len(rows) - 1, hashed).astype(int).tolist():
         image = rows[index][column] or {}

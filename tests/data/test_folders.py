@@ -78,6 +78,7 @@ def test_splits_are_folders_of_class_folders_by_name_and_a_class_is_the_folder_b
         (["train2017/cat/1.png", "val2017/cat/2.png"], "neither split nor class (train2017, val2017)"),
         (["train/cat/1.png", "Training/cat/2.png"], "folders of the same split (Training, train)"),
         (["train/1.png", "test/2.png"], "no labels. Sort the images into one folder per class"),
+        (["train2017/1.png", "val2017/2.png"], "no labels. Sort the images into one folder per class"),
         (["1.png", "train_3.png"], "no labels"),
         (["train/cat/1.png", "train/dog/2.png", "val/eel/3.png"], "the validation images have 1 classes ... (eel)"),
         (["data/train/cat/1.png", "data/test/dog/2.png"], "its splits are in data; give that folder"),

@@ -127,6 +127,7 @@ TWELVE = rows([0, 1] * 6)
 TWO_IMAGES = rows([0, 1] * 6, mask=([PILImage.new("L", (8, 8))] * 12, Image()))
 BEYOND_THE_NAMES = rows([0, 1, 2] * 4, Value("int64"))
 BEYOND_THE_NAMES.info.features["label"] = AB  # as parquet files from elsewhere can have it
+BOXES = rows([0, 1] * 6, bbox=([[[0, 0, 4, 4]]] * 12, List(List(Value("float32"))))).remove_columns("label")
 NAMED = {"validation_split": "validation"}
 MASKS = {"image_column": "image", "label_column": "mask"}
 DATA = [
@@ -148,7 +149,8 @@ DATA = [
     (saved(rows(list("ab"), Value("string"), kind=([0, 1], AB))), {}, "hold class labels (kind, label). Choose one wi"),
     (saved(TWELVE.remove_columns("image")), {}, "data.image_column: no column has images"),
     (images(), {}, "no image in the folder (it has no files)"),
-    (images("1.png", "2.png"), {}, "no labels. Sort the images into one folder per class"),
+    (images("1.png", "2.png"), {}, "no labels. Sort the images into one folder per class ... give --task detection"),
+    (saved(BOXES), {}, "data.label_column: no column has class labels ... To learn boxes, give --task detection."),
     (text("images.zip"), {}, "files may be .parquet, .arrow, .csv, .tsv, .jsonl, .json; for images give their folder"),
     (text("images.txt"), {}, "files may be .parquet, .arrow, .csv, .tsv, .jsonl, .json; for images give their folder"),
     (text("a.parquet", "no"), {}, "can't be opened as parquet"),

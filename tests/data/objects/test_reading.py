@@ -9,6 +9,7 @@ import torch
 from PIL import Image as PILImage
 from torchvision.ops import masks_to_boxes
 
+from shvit_pl import HFImageDataModule
 from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.datamodule import ObjectsDataModule
 from shvit_pl.data.objects.reading import collate, finish, resized
@@ -31,6 +32,14 @@ def opened(folder, scenes=formats.SCENES, masks=True, **settings):
 
 def item(data, row=0, key=(0, 0, 0), stage="train"):
     return data.reader(stage).read(data.chosen.by_stage[stage][row], "name", key)
+
+
+@pytest.mark.parametrize("write", [formats.coco, formats.as_parquet(formats.plain)], ids=["files", "columns"])
+def test_a_classifier_is_told_which_task_boxes_are_for(write, tmp_path):
+    path = str(write(tmp_path))
+    with refused("To learn boxes ... give --task detection"):
+        HFImageDataModule(path=path, image_size=64).setup("fit")
+    ObjectsDataModule(replace(CONFIG, path=path)).setup("fit")
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
