@@ -247,13 +247,14 @@ class DataConfig(SplitConfig):
         """Yield a message for each mistake in a list of datasets; make a list of one its dataset."""
         if isinstance(self.path, str):
             return
+        if not self.path or "" in self.path:
+            yield f"data.path {self.path}: allowed are a dataset, or a list of several, such as [images, more.csv]."
+            return
         if len(self.path) == 1:
             object.__setattr__(self, "path", self.path[0])
             return
         places = [os.path.realpath(os.path.expanduser(path)) if path != EMBEDDED else path for path in self.path]
-        if not self.path or "" in self.path:
-            yield f"data.path {self.path}: allowed are a dataset, or a list of several, such as [images, more.csv]."
-        elif len(set(places)) < len(places):
+        if len(set(places)) < len(places):
             twice = next(path for path, place in zip(self.path, places, strict=True) if places.count(place) > 1)
             yield f"data.path {self.path}: {twice!r} is in it twice; its images would count double. Keep one."
         for flag in ("name", "revision"):
