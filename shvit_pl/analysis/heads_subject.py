@@ -115,6 +115,11 @@ def open_subject(options: command.HeadsOptions) -> Subject:
             f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "
             "to classify, or one with a classifier by --model_kwargs '{num_classes: 1000}'."
         )
+    if opened.many_labels:
+        raise UserError(
+            f"{opened.name!r}: an image may have any number of its labels, and the study counts top-1. Give a network "
+            "of one label for each image."
+        )
     size = options.image_size or opened.image_size
     passes.check_size(opened, size)
     with study.device_errors(f"{opened.name!r}, an image of {size} pixels", "--image_size or --device"):

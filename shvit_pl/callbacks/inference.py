@@ -104,14 +104,23 @@ class PredictedFile(L.Callback):
 class PredictionWriter(PredictedFile):
     """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
 
-    The label of an image that can't be decoded is empty.
+    The label of an image that can't be decoded is empty. Where an image may have any number of labels, it is file,
+    those labels and the probability of each class (both as JSON).
     """
+
+    many_labels = False
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Begin the file, by the kind of labels."""
+        self.many_labels = pl_module.many_labels
+        super().on_predict_start(trainer, pl_module)
 
     def begin(self) -> None:
         """Write the names of the columns."""
-        csv.writer(self.file).writerow(["file", "label", "probability", "top5"])
+        single = ["file", "label", "probability", "top5"]
+        csv.writer(self.file).writerow(["file", "labels", "probabilities"] if self.many_labels else single)
 
-    def write_sets(self, module: Any, outputs: Any, batch: Any) -> None:
+    def _write_sets(self, module: Any, outputs: Any, batch: Any) -> None:
         """Write one batch's rows of any number of labels, those at or above their thresholds."""
         names, thresholds = list(module.class_names or []), module.evaluated_thresholds
         predicted, writer = iter(outputs["probabilities"].double().tolist()), csv.writer(self.file)
@@ -126,6 +135,9 @@ class PredictionWriter(PredictedFile):
 
     def write(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any) -> None:
         """Write one batch's rows."""
+        if self.many_labels:
+            self._write_sets(pl_module, outputs, batch)
+            return
         names = list(pl_module.class_names or [])
         values, indices = outputs["probabilities"].topk(min(TOP, len(names)))
         predicted = zip(values.tolist(), indices.tolist(), strict=True)

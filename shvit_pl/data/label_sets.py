@@ -100,7 +100,7 @@ def _yes_or_no(split: str, rows: Dataset, column: str) -> Matrix:
         if key not in _YES_NO:
             raise UserError(
                 f"{_FLAG} {column!r}: row {number} of the split {split!r} holds {values[number]!r}; a column of a "
-                "class holds 0 or 1 (or true, false) in every row. Mend it, or leave the column out of data.label_column."
+                "class holds 0 or 1 (or true, false) in every row. Mend it, or leave it out of data.label_column."
             )
     return np.array([_YES_NO[key] for key in keys], dtype=bool)
 
@@ -142,7 +142,7 @@ def separator_in(labels: Sequence[str]) -> str:
         parts = Counter(part.strip() for label in labels for part in set(label.split(separator)))
         if several and any(parts[part.strip()] > 1 for label in several for part in label.split(separator)):
             return (
-                f"{len(several)} of {len(labels)} classes hold {separator!r}, such as {several[0]!r}; if that is "
+                f"{len(several)} of {len(labels)} classes hold {separator!r}, such as {several[0]!r}; if these are "
                 f"several labels of an image, give --data.label_separator {separator!r}"
             )
     return ""

@@ -1,5 +1,6 @@
 """Which rows train, validate and are tested; their columns, and the classes that they share."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -16,6 +17,7 @@ from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import Opened, open_source
 from shvit_pl.errors import UserError, collected, did_you_mean, first_names, refuse
 
+_log = logging.getLogger("shvit_pl")
 _BOXES = {"objects", "bbox", "boxes"}  # columns of datasets for detection
 _VALIDATION_NAMES = [name for name, split in SPLITS.items() if split == "validation"]
 _IMAGE_TYPES = ("binary", "large_binary", "string")
@@ -92,7 +94,7 @@ def choose_opened(
     chosen = ChosenRows({stage: rows}, image, note=all_of(rows, split), **origin)
     if stage == "predict":  # where nothing is a split, none is named
         return chosen if len(splits) > 1 or config.validation_split else replace(chosen, note=_images(len(rows)))
-    label = label_column(rows.features, image, config.label_column)  # type: ignore[arg-type]
+    label = label_column(rows.features, image, config.label_column)
     encoded, classes = encode_labels(DatasetDict({stage: rows}), label)
     chosen = replace(chosen, by_stage=dict(encoded), label_column=label, class_names=classes)
     if classes == list(known) or not set(classes) <= set(known):
@@ -341,7 +343,7 @@ def image_column(features: Features, wanted: str | None = None) -> str:
     return column
 
 
-def label_column(features: Features, image: str, wanted: str | None = None) -> str:
+def label_column(features: Features, image: str, wanted: str | list[str] | None = None) -> str:
     """Return the column of labels: `wanted`, the only `ClassLabel`, or `label`; raises `UserError` otherwise.
 
     Where no `ClassLabel` calls itself a label, as `coarse_label` does, `label` and all that do are meant as well.
@@ -358,7 +360,8 @@ def label_column(features: Features, image: str, wanted: str | None = None) -> s
             "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "
             "give a table of paths and labels (CSV). To learn boxes (COCO, YOLO), give --task detection."
         )
-    return _choose("data.label_column", "class labels", features, candidates, wanted)
+    named = wanted if isinstance(wanted, str) else None  # a list has become one column before
+    return _choose("data.label_column", "class labels", features, candidates, named)
 
 
 def _choose(flag: str, what: str, features: Features, candidates: list[str], wanted: str | None) -> str:
@@ -401,6 +404,8 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
                 f"and {len(theirs)}; not shared: {', '.join(different[:5]) or 'their order'}). Give splits with the "
                 "same classes."
             )
+    if not isinstance(splits[first].features[column], ClassLabel) and (note := label_sets.separator_in(classes)):
+        _log.warning("data.label_column %r: %s", column, note)
     encoded = DatasetDict({name: splits[name] for name in names})
     for name, split in encoded.items():
         if not isinstance(split.features[column], ClassLabel):

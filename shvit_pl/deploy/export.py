@@ -23,7 +23,7 @@ from shvit_pl.deploy.options import ExportOptions
 from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import remove, replacing, size
-from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.models.open_network import MANY_LABELS, OpenedNetwork
 from shvit_pl.runs.folder import run_of
 from shvit_pl.runs.robustness import read_measured, weights_of
 from shvit_pl.teachers.classes import same_classes
@@ -40,12 +40,13 @@ _USE = {  # a line of Python that runs a file
 
 
 class Graph(nn.Module):
-    """A network with normalization before it and softmax after it, as asked for.
+    """A network with normalization before it and softmax (of many labels: sigmoid) after it, as asked for.
 
     Args:
         network: A network `(B, 3, S, S)` to `(B, classes)`.
         normalization: Mean and standard deviation per channel, for pixels from 0 to 1; None: images come normalized.
         softmax: Give probabilities instead of logits.
+        many_labels: The probabilities of the classes don't exclude each other.
         dtype: Number type of the network; images and outputs keep their own.
     """
 
@@ -57,11 +58,13 @@ class Graph(nn.Module):
         network: nn.Module,
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
         softmax: bool = False,
+        many_labels: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.network = network.to(dtype)
         self.normalize, self.softmax, self.dtype = normalization is not None, softmax, dtype
+        self.many_labels = many_labels
         for name, values in zip(("mean", "std"), normalization or (), strict=False):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
 
@@ -70,7 +73,9 @@ class Graph(nn.Module):
         if self.normalize:
             images = (images - self.mean) / self.std
         outputs = self.network(images.to(self.dtype)).to(images.dtype)
-        return outputs.softmax(dim=-1) if self.softmax else outputs
+        if not self.softmax:
+            return outputs
+        return outputs.sigmoid() if self.many_labels else outputs.softmax(dim=-1)
 
 
 class Difference(NamedTuple):
@@ -106,6 +111,11 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
             written then.
     """
     opened = replace(opened, image_size=options.image_size or opened.image_size)
+    if opened.many_labels and options.int8:
+        raise UserError(
+            f"--int8: its cost is measured by top-1, and an image of {opened.name!r} may have any number of labels. "
+            "Leave it out."
+        )
     passes.check_size(opened, opened.image_size)
     own_images = _own_images(opened, options) if options.int8 else None
     try:
@@ -136,14 +146,14 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
 
 def _graph(opened: OpenedNetwork, options: ExportOptions, network: nn.Module, dtype: torch.dtype) -> Graph:
     normalization = (opened.mean, opened.std) if options.normalize else None
-    return Graph(network, normalization, options.softmax, dtype).eval()
+    return Graph(network, normalization, options.softmax, opened.many_labels, dtype).eval()
 
 
 def _convert(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, path: Path) -> None:
     single = options.batch == 1
     arguments: dict[str, Any] = {}  # those that only some formats' `save` has
     if options.format == "coreml":
-        names = opened.class_names if options.softmax and single else None
+        names = opened.class_names if options.softmax and single and not opened.many_labels else None
         arguments = {"half": options.graph_dtype == "fp16", "pixels": options.normalize and single, "classes": names}
     elif options.spec.dynamic:
         arguments = {"dynamic": options.batch is None, **({"opset": options.opset} if options.opset else {})}
@@ -169,8 +179,17 @@ def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
         "mean": json.dumps(list(opened.mean)),
         "std": json.dumps(list(opened.std)),
         **_temperature(opened),
+        **_labels(opened),
         **({} if opened.class_names is None else {"labels": json.dumps(opened.class_names)}),
     }
+
+
+def _labels(opened: OpenedNetwork) -> dict[str, str]:
+    """Return that an image may have any number of labels, and from which probabilities; nothing of other networks."""
+    if not opened.many_labels:
+        return {}
+    known = {"thresholds": json.dumps(opened.thresholds)} if opened.thresholds else {}
+    return {"problem_type": MANY_LABELS, **known}
 
 
 def _temperature(opened: OpenedNetwork) -> dict[str, str]:

@@ -112,13 +112,15 @@ class RealImages:
     def training(self, most: int) -> Iterator[Tensor]:
         """Yield single training images `(1, 3, S, S)`, evenly spaced and not augmented; broken ones are left out."""
         for batch in self.data.validation_sample(most, "train"):
-            yield from batch["image"][batch["label"] != decoding.IGNORED][:, None]
+            yield from batch["image"][_labels(batch) != decoding.IGNORED][:, None]
 
 
 def _labels(batch: transforms.Batch) -> Tensor:
-    """Return the labels `(N,)`; of images without labels 0, and `IGNORED` where one is broken."""
-    labels: Tensor = batch.get("label", torch.tensor([decoding.IGNORED * bool(reason) for reason in batch["broken"]]))
-    return labels
+    """Return the labels `(N,)`; of images without labels, or with any number, 0, and `IGNORED` where one is broken."""
+    known: Tensor | None = batch.get("label")
+    if known is None or known.ndim == 2:  # of many labels, none is the label
+        return torch.tensor([decoding.IGNORED * bool(reason) for reason in batch["broken"]])
+    return known
 
 
 def own_settings(opened: OpenedNetwork) -> dict[str, Any]:

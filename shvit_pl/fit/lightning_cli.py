@@ -231,6 +231,7 @@ class ShvitCLI(LightningCLI):
         if self.checkpoint:
             with error_prefix(self.asked):
                 model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
+        measurements.check_labels(self.options, bool(model.hparams.get("many_labels")))
         if self.options.calibrated:
             model.temperature = measurements.temperature_of(config.ckpt_path, config.model.use_ema)
             _show(f"logits are divided by the temperature {model.temperature:.4f}")
@@ -252,6 +253,7 @@ class ShvitCLI(LightningCLI):
         model.use_data(data, self.command)
         self.asked_measures = None if fits else measurements.measurements(self.options, data)
         if fits:
+            measurements.check_labels(self.options, bool(model.hparams.get("many_labels")))
             if self.options.monitor == "auto":
                 self.options = replace(self.options, monitor=model.headline)
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []

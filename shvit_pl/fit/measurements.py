@@ -77,6 +77,17 @@ def mistakes(config: Namespace, command: str) -> Iterator[str]:
             )
 
 
+def check_labels(options: Any, many: bool) -> None:
+    """Raise `UserError` for a measure of top-1 where an image may have any number of labels."""
+    for name in _COMMANDS:
+        if many and (value := getattr(options, name)):
+            given = f"[{','.join(value)}]" if isinstance(value, list) else shown(value)
+            raise UserError(
+                f"{name} {given}: it is about the one class of an image, and these images have any number of labels; "
+                "leave it out."
+            )
+
+
 def measurements(options: Any, data: "HFImageDataModule") -> "Asked | None":
     """Return what is to be measured by the flags of `validate`; None where it is accuracy alone."""
     if not (options.corruptions or options.tta or options.out_of_distribution or options.calibrate):

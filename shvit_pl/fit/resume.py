@@ -236,7 +236,8 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
         )
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
-    return {"model": {"design": design, "class_names": names}, "data": network.data}
+    kind = {"many_labels": True} if network.many_labels else {}
+    return {"model": {"design": design, "class_names": names, **kind}, "data": network.data}
 
 
 def _settings_of_detector(source: str) -> dict[str, Any]:

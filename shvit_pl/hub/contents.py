@@ -19,7 +19,7 @@ from shvit_pl.hub.card import write_card
 from shvit_pl.hub.detector_card import GRAPH, write_backbone_card, write_detector_card
 from shvit_pl.hub.target import Target
 from shvit_pl.models.detection.detectors import open_detector, save_detector
-from shvit_pl.models.open_network import open_network
+from shvit_pl.models.open_network import MANY_LABELS, open_network
 from shvit_pl.models.shvit import build_network
 from shvit_pl.models.weights import settings_for_timm
 from shvit_pl.runs.folder import FinishedRun, SweepChoice
@@ -68,6 +68,10 @@ def save_weights(run: FinishedRun, folder: Path) -> None:
     )
     settings |= {"mean": opened.mean, "std": opened.std}
     _save_for_timm(opened.model, folder, settings)
+    if opened.many_labels:
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"problem_type": MANY_LABELS, "thresholds": opened.thresholds}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _save_for_timm(network: nn.Module, folder: Path, settings: dict[str, Any]) -> None:
@@ -129,7 +133,7 @@ def _use_backbone(run: FinishedRun, target: Target) -> str:
     return f'{_imports(run)}; timm.create_model("{target.source}", pretrained=True, features_only=True)'
 
 
-_OF_CLASSIFIER = ("curves.png", "confusion_matrix.png", "reliability.png", "robustness.png")
+_OF_CLASSIFIER = ("curves.png", "confusion_matrix.png", "class_ap.png", "reliability.png", "robustness.png")
 _OF_DETECTOR = ("curves.png", "class_ap.png", "precision_recall.png")
 _CONTENTS = {
     "classification": Content(save_weights, write_card, _use_classifier, _OF_CLASSIFIER),

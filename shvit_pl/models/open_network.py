@@ -1,5 +1,6 @@
 """Networks opened by name, with their images, their classes and the run that trained them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from json import JSONDecodeError
@@ -19,7 +20,9 @@ from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models import weights as weight_files
 from shvit_pl.models.network_names import DETECTORS, FOLDER, Kind, NetworkName, find_network, find_weights, not_a_shvit
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
-from shvit_pl.runs.folder import CONFIG, FinishedRun
+from shvit_pl.runs.folder import CONFIG, EMA, FinishedRun
+
+MANY_LABELS = "multi_label_classification"  # the word of transformers
 
 _USE_DETECTOR = (
     "Give one of them; a detector is measured by shvit-pl validate, and used by shvit-pl predict or shvit_pl.load."
@@ -52,6 +55,10 @@ class OpenedNetwork:
     """Way to bring images to its size, as in `eval_transform`."""
     class_names: list[str] | None = None
     """Names of its classes, index by index, where known."""
+    many_labels: bool = False
+    """True where an image may have any number of its classes."""
+    thresholds: list[float] | None = None
+    """Of many labels, the probability from which each class is predicted, where known."""
     descriptions: list[str] | None = None
     """Other names of the same classes, comma-separated, where known."""
     averaged: bool = False
@@ -141,6 +148,8 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
         crop_pct=data["crop_pct"],
         resize=data["resize"],
         class_names=list(model["class_names"]),
+        many_labels=bool(model.get("many_labels")),
+        thresholds=content["thresholds"].get(EMA if averaged else "raw"),
         averaged=averaged,
         checkpoint=file,
         data=data,
@@ -213,6 +222,7 @@ def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arg
             crop_pct=data["crop_pct"],
             resize=data.get("resize", "crop"),
             class_names=labels,
+            **_labels_of(source),
             descriptions=descriptions,
             data=data,
         )
@@ -244,6 +254,16 @@ def _data_of_run(source: NetworkName) -> dict[str, Any]:
         return dict(yaml.safe_load(path.read_text())["data"])
     except (errors.EntryNotFoundError, OSError):
         return {}
+
+
+def _labels_of(source: NetworkName) -> dict[str, Any]:
+    """Read from a config.json whether an image may have any number of labels, and their thresholds."""
+    path = Path(source.place) / "config.json"
+    if source.kind == "hub":
+        repo, _, revision = source.place.partition("@")
+        path = Path(hf_hub_download(repo, "config.json", revision=revision or None))
+    content = json.loads(path.read_text())
+    return {"many_labels": content.get("problem_type") == MANY_LABELS, "thresholds": content.get("thresholds")}
 
 
 def _foreign(source: NetworkName, reason: str) -> UserError:

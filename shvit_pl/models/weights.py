@@ -287,8 +287,8 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
     """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
 
     `few_steps` are its notes on too few steps, `task` names the kind of its training, and a detector's `category_ids`
-    and `best_scores` come too. The `flag` that names the file is for messages; with `weights`, its `state_dict` comes
-    too, mapped to the file.
+    and `best_scores` come too, and the `thresholds` of many labels. The `flag` that names the file is for messages;
+    with `weights`, its `state_dict` comes too, mapped to the file.
     """
     if not Path(path).is_file():
         raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")
@@ -303,7 +303,7 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
     contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
     contents["few_steps"] = checkpoint.get("few_steps", [])
     contents["task"] = checkpoint.get("task", "classification")
-    contents |= {name: checkpoint.get(name, {}) for name in ("category_ids", "best_scores")}
+    contents |= {name: checkpoint.get(name, {}) for name in ("category_ids", "best_scores", "thresholds")}
     try:
         DesignConfig(**contents["model"]["design"])
         contents["model"]["class_names"], contents["data"]["path"]

@@ -107,7 +107,9 @@ def images_of_batch(loader: Any) -> int:
     return int(size) if size else len(named_batch(next(iter(loader)))["image"])
 
 
-def sample_of(loader: Any, prepare: Callable[[Any], Any], classes: int, most: int = 256) -> Iterator[transforms.Batch]:
+def sample_of(
+    loader: Any, prepare: Callable[[Any], Any], classes: int, most: int = 256, many: bool = False
+) -> Iterator[transforms.Batch]:
     """Yield labeled batches of about so many images, evenly spaced where the loader's dataset has an index."""
     if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
         indices = list(loader.sampler)
@@ -116,7 +118,7 @@ def sample_of(loader: Any, prepare: Callable[[Any], Any], classes: int, most: in
         loader = DataLoader(chosen, batch_size=64, collate_fn=loader.collate_fn)
     seen = 0
     for batch in islice(loader, most):
-        yield (labeled := labeled_batch(prepare(batch), classes))
+        yield (labeled := labeled_batch(prepare(batch), classes, many=many))
         seen += len(labeled["image"])
         if seen >= most:
             return

@@ -15,6 +15,7 @@ from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
+from shvit_pl.models.open_network import open_network
 from shvit_pl.modules import base, batches, class_metrics, many_labels
 from shvit_pl.modules.class_weights import balance, class_weights
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
@@ -132,6 +133,13 @@ class ClassificationModule(base.TrainedModule):
             }
         )
         return network
+
+    def take_weights(self) -> None:
+        """Load the weights of `init_from`, with the thresholds of many labels."""
+        super().take_weights()
+        if self.many_labels:
+            opened = open_network(str(self.config.init_from), averaged=self.config.use_ema)
+            self.thresholds = {EMA if self.config.use_ema else "raw": opened.thresholds or []}
 
     def load(self, source: str) -> weights.LoadReport:
         """Load weights into the network; raises `UserError` when they are of another design."""

@@ -277,6 +277,11 @@ class ClassificationConfig(TrainingConfig):
                 "model.distill.objective hard: it learns the teacher's top class, and these images have any number of "
                 "labels. Give --model.distill.objective soft, which learns the probability of each class."
             )
+        if many and distill.cache is not None:
+            mistakes.append(
+                f"model.distill.cache {distill.cache!r}: it keeps which logits are larger, and not how large they are, "
+                "which many labels need. Leave it out: the teacher then runs in every step."
+            )
         refuse(mistakes)
 
     def _weight_mistakes(self) -> Iterator[str]:

@@ -11,13 +11,22 @@ from torch import Tensor, nn
 
 from shvit_pl.data import datamodule, transforms
 from shvit_pl.errors import UserError
+from shvit_pl.models import SHViT
 from shvit_pl.modules.batches import sample_of
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
 from shvit_pl.teachers.cache import Manifest, TeacherCache, expand_logits, plan
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import Teacher, TeacherCheck, check_teacher, identity_of, logits_and_features
+from shvit_pl.teachers.teacher import (
+    LabelsCheck,
+    Teacher,
+    TeacherCheck,
+    check_teacher,
+    check_teacher_of_sets,
+    identity_of,
+    logits_and_features,
+)
 
 _PROJECTION = "feature_projection"
 
@@ -29,8 +38,8 @@ class DistillationModule(ClassificationModule):
     with one, it learns from both. The teacher sees the images as the student does, mixed and erased. It is no part of
     the module: neither optimizer nor average nor checkpoint hold it.
 
-    Logged in addition: `train/loss_task`, `train/loss_distill`, and `train/agreement`,
-    the share of the batch where student and teacher have the same top class.
+    Logged in addition: `train/loss_task`, `train/loss_distill`, and `train/agreement`, the share of the batch where
+    student and teacher have the same top class; of many labels, the share of labels on which both say the same.
 
     Settings are given as to `ClassificationModule`; a design that contradicts `distill.heads` is a `UserError`.
     """
@@ -41,7 +50,7 @@ class DistillationModule(ClassificationModule):
     """Its standard deviation; a data module's `std` comes first."""
     teacher: Teacher | None = None
     cache: TeacherCache | None = None
-    teacher_check: TeacherCheck | None = None
+    teacher_check: TeacherCheck | LabelsCheck | None = None
 
     def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
@@ -50,7 +59,11 @@ class DistillationModule(ClassificationModule):
                 "model.distill.teacher: a DistillationModule needs one, such as distill={'teacher': "
                 "'regnety_160.deit_in1k'}; without a teacher, take ClassificationModule."
             )
-        self.objective = make_objective(self.config.distill)
+
+    def build(self, classes: int) -> SHViT:
+        """Make the network and its loss, and the loss of the kind of labels."""
+        self.objective = make_objective(self.config.distill, self.many_labels)
+        return super().build(classes)
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check and take the data as any classification; to fit, open the teacher too."""
@@ -99,7 +112,8 @@ class DistillationModule(ClassificationModule):
         if self.config.distill.check:
             is_ours = isinstance(data, datamodule.HFImageDataModule)
             sample = data.validation_sample() if is_ours else self._own_sample(data, device)
-            self.teacher_check = None if sample is None else check_teacher(self.teacher, sample)
+            check: Any = check_teacher_of_sets if self.many_labels else check_teacher
+            self.teacher_check = None if sample is None else check(self.teacher, sample)
         self.teacher_note = f"{self.teacher.note}; {self.teacher_check or 'not checked'}"
 
     def _own_sample(self, data: Any, device: torch.device) -> Iterator[transforms.Batch] | None:
@@ -113,7 +127,9 @@ class DistillationModule(ClassificationModule):
             batch = hooks.on_before_batch_transfer(batch, 0)
             return hooks.on_after_batch_transfer(hooks.transfer_batch_to_device(batch, device, 0), 0)
 
-        return None if loader is None else sample_of(loader, prepare, len(self.class_names or ()))
+        return (
+            None if loader is None else sample_of(loader, prepare, len(self.class_names or ()), many=self.many_labels)
+        )
 
     def configure_model(self) -> None:
         """Build the network, and a projection to the teacher's features where their numbers differ."""
@@ -153,6 +169,8 @@ class DistillationModule(ClassificationModule):
         distill = self.objective(student_output, teacher_target.detach())
         loss = (1 - self.config.distill.alpha) * task + self.config.distill.alpha * distill
         agreement = (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
+        if self.many_labels:
+            agreement = ((logits > 0) == (teacher_logits > 0)).float().mean()
         self._add_loss(loss, len(images))
         values = {"train/loss": loss, "train/loss_task": task, "train/loss_distill": distill}
         self.log_dict({**values, "train/agreement": agreement, "train/lr": self._lr()}, batch_size=len(images))
@@ -200,12 +218,30 @@ def soft_batchmean(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor
     return nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 
 
-def make_objective(config: DistillConfig) -> Distance:
-    """Return the loss, a scalar, of the student's and the teacher's outputs, both float32."""
+def soft_by_class(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """Return the Kullback-Leibler divergence of each class's yes and no, by logits `(B, C)` at temperature tau.
+
+    It is the mean over images and classes, times tau^2; so for many labels, where classes don't exclude each other.
+    """
+    shares = (teacher / tau).sigmoid()
+    crossed, own = (nn.functional.binary_cross_entropy_with_logits(each / tau, shares) for each in (student, teacher))
+    return (crossed - own) * tau**2
+
+
+def soft_by_class_batchmean(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """Return `soft_by_class` as the sum over classes."""
+    return soft_by_class(student, teacher, tau) * student.shape[1]
+
+
+def make_objective(config: DistillConfig, many: bool = False) -> Distance:
+    """Return the loss, a scalar, of the student's and the teacher's outputs, both float32; for one label or `many`."""
     by_name: dict[str, Distance] = {
         "hard": hard,
         "soft": partial(soft, tau=config.tau),
         "soft_batchmean": partial(soft_batchmean, tau=config.tau),
         "feature": nn.functional.mse_loss,  # takes pooled features (B, F), as in timm's FeatureDistillationTask
     }
+    if many:
+        by_name["soft"] = partial(soft_by_class, tau=config.tau)
+        by_name["soft_batchmean"] = partial(soft_by_class_batchmean, tau=config.tau)
     return by_name[config.objective]

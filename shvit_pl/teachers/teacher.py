@@ -9,12 +9,15 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torchmetrics.functional.classification import multilabel_average_precision
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models import network_names, open_network
 from shvit_pl.models.weights import NoAverageError
 from shvit_pl.teachers.classes import KnownNames, mapped_classes, match_classes, read_class_map
 from shvit_pl.teachers.config import DistillConfig
+
+_DEALS = 20
 
 
 class Teacher:
@@ -256,6 +259,53 @@ class TeacherCheck:
             f"top-1 {self.top1:.4f} on {self.images} validation images (always predicting the most frequent class: "
             f"{self.majority:.4f})"
         )
+
+
+@dataclass(frozen=True)
+class LabelsCheck:
+    """A teacher's mean average precision on images with many labels, and the best of its answers dealt at random."""
+
+    map: float
+    dealt: float
+    images: int
+
+    def __str__(self) -> str:
+        return (
+            f"mean average precision {self.map:.4f} on {self.images} validation images (its answers dealt to other "
+            f"images: {self.dealt:.4f})"
+        )
+
+
+def check_teacher_of_sets(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> LabelsCheck:
+    """Measure a teacher on batches with labels `(B, classes)`, and refuse one that is no better than guessing.
+
+    Guessing is to give each image the answer to another one, at random; the best of 20 such deals is to be exceeded.
+    Raises `UserError` as `check_teacher` does.
+    """
+    scores, labels = list[Tensor](), list[Tensor]()
+    for batch in batches:
+        known = batch["label"][:, 0] >= 0
+        labels.append(batch["label"][known].cpu().long())
+        scores.append(teacher.logits(batch["image"][known].to(teacher.device)).sigmoid().cpu())
+    answers, truth = torch.cat(scores), torch.cat(labels)
+    present = truth.any(0)
+    if not present.any():
+        raise _inconclusive("none of the validation images has a label")
+    generator = torch.Generator().manual_seed(0)
+    dealt = (answers[torch.randperm(len(answers), generator=generator)] for _ in range(_DEALS))
+    own, *others = (_mean_precision(each[:, present], truth[:, present]) for each in (answers, *dealt))
+    check = LabelsCheck(own, max(others), len(truth))
+    if check.map <= check.dealt:
+        raise UserError(
+            f"model.distill.teacher {teacher.source!r}: {check}, so it is no better than guessing. Likely reasons: "
+            "another order of classes (--model.distill.class_map), other data (--data.path). To skip this check, set "
+            "--model.distill.check false."
+        )
+    return check
+
+
+def _mean_precision(scores: Tensor, truth: Tensor) -> float:
+    return float(multilabel_average_precision(scores, truth, truth.shape[1], "macro", validate_args=False))
 
 
 def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> TeacherCheck:
