@@ -38,6 +38,15 @@ def class_weights(asked: ClassWeights, names: Sequence[str], counts: Sequence[in
     return (weights / mean).float()
 
 
+def positive_weights(counts: Sequence[int], images: int) -> Tensor:
+    """Return for each class how many of the images lack it for one that has it, `(classes,)`.
+
+    So a class's images weigh in its binary cross-entropy as much as the others (torch's `pos_weight`).
+    """
+    has = torch.tensor(counts, dtype=torch.float64)
+    return ((images - has) / has).float()
+
+
 def _of_counts(asked: str, names: Sequence[str], counts: Sequence[int] | None) -> Tensor:
     if counts is None:
         raise UserError(

@@ -17,7 +17,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
 from shvit_pl.models.open_network import open_network
 from shvit_pl.modules import base, batches, class_metrics, many_labels
-from shvit_pl.modules.class_weights import balance, class_weights
+from shvit_pl.modules.class_weights import balance, class_weights, positive_weights
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.modules.users_metrics import make_users_metrics
 from shvit_pl.runs.folder import EMA
@@ -77,7 +77,7 @@ class ClassificationModule(base.TrainedModule):
         super().use_data(data, stage)
         if stage == "fit":
             self.config.check_sampling(data.config, self.many_labels)
-            self.weigh_classes(data.drawn_per_class())
+            self.weigh_classes(data.drawn_per_class(), data.rows("train"))
             data.mixup, data.mixing = self.make_mixup(), self.config.mix.description
 
     def use_own_data(self, data: Any, stage: str) -> None:
@@ -103,11 +103,16 @@ class ClassificationModule(base.TrainedModule):
         self._adopt_kind(bool(hparams.get("many_labels")), "the checkpoint")
         super().expect(hparams, resumed, averaged)
 
-    def weigh_classes(self, counts: Sequence[int] | None) -> None:
-        """Weigh the classes in the loss, by the training images of each; raises `UserError` where that can't be."""
+    def weigh_classes(self, counts: Sequence[int] | None, images: int | None = None) -> None:
+        """Weigh the classes in the loss, by the training images of each; raises `UserError` where that can't be.
+
+        Of many labels, `balanced` weighs what a class's images say by those of the others, of all `images`.
+        """
         asked = self.config.class_weights
         if asked is not None:
             self.label_weights = class_weights(asked, self.class_names or [], counts)
+        if asked == "balanced" and self.many_labels and images is not None:
+            self.label_weights = positive_weights(counts or [], images)
 
     def build(self, classes: int) -> SHViT:
         """Make the network for so many classes, its loss and its metrics."""
@@ -216,7 +221,10 @@ class ClassificationModule(base.TrainedModule):
 
     def loss_of_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of logits `(B, classes)` and classes `(B,)` or shares of them `(B, classes)`."""
-        if self.label_weights is not None:
+        if self.label_weights is not None and self.many_labels:
+            kind = "pos_weight" if self.config.class_weights == "balanced" else "weight"
+            setattr(self.criterion, kind, self.label_weights)
+        elif self.label_weights is not None:
             return self._weighted_loss(logits, targets)
         is_soft = targets.ndim == 2 and isinstance(self.criterion, LabelSmoothingCrossEntropy)
         criterion = SoftTargetCrossEntropy() if is_soft else self.criterion

@@ -221,7 +221,8 @@ class ClassificationConfig(TrainingConfig):
     """Further metrics of torchmetrics, by class path or as class_path and init_args."""
     class_weights: ClassWeights | None = None
     """Weights of the classes in the loss: balanced (by 1 / images), effective (by the effective number of images, beta
-    0.9999), a number for each class in their order, or {name: number}, where a class that isn't named has 1."""
+    0.9999), a number for each class in their order, or {name: number}, where a class that isn't named has 1.
+    Of many labels, balanced weighs a class's images by (images without it) / (images with it)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -86,7 +86,7 @@ SINGLE = (["a", "b"], Value("string"))
     [
         ({"train": (SETS, STRINGS), "validation": SINGLE}, {}, "single labels, and 'train' holds lists", None),
         ({"train": ([["a", "a"], ["b"]], STRINGS)}, {}, "row 0 of the split 'train' names 'a' twice", None),
-        ({"train": ([[0, 1, 0], [1, 1, 0]], List(Value("int64")))}, {}, "names '0' twice ... one column per class", None),
+        ({"train": ([[0, 1, 0], [1, 1, 0]], List(Value("int64")))}, {}, "'0' twice ... one column per class", None),
         ({"train": ([["a"], None], STRINGS)}, {}, "row 1 of the split 'train' has no list", None),
         ({"train": ([["a"], ["b", None]], STRINGS)}, {}, "has a label that is missing", None),
         ({"train": ([[0.5], [1.5]], List(Value("float64")))}, {}, "lists of float64, where texts or whole", None),
