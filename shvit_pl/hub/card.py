@@ -25,6 +25,8 @@ _METRICS = {
     "f1_macro": "macro F1",
     "auroc": "AUROC",
     "ece": "calibration error",
+    "map": "mAP",
+    "f1_micro": "micro F1",
     "loss": "cross-entropy",
 }
 _MIXERS = {"conv": "convolution", "single_head": "single head", "multi_head": "multi-head"}
@@ -56,17 +58,24 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         comparison=_comparison(run),
         teacher=_teacher(run),
         max_classes=_MAX_CLASSES,
+        many_labels=_has_many_labels(run),
     )
+
+
+def _has_many_labels(run: FinishedRun) -> bool:
+    return any("map" in values for values in run.results.values())
 
 
 def _metadata(run: FinishedRun, name: str, in_timm: bool) -> ModelCardData:
     kinds = {key: ("accuracy", f"{_METRICS[key]} accuracy") for key in ("acc1", "acc5")}
+    if _has_many_labels(run):
+        kinds = {"map": ("mean_average_precision", "mean average precision"), "f1_macro": ("f1", "macro F1")}
     return metadata(
         run,
         name,
         library_name="timm",
         pipeline_tag=_TASK,
-        metrics=["accuracy"],
+        metrics=[kind for kind, _ in kinds.values()] if _has_many_labels(run) else ["accuracy"],
         tags=[_TASK, "timm", *(["transformers"] if in_timm else []), "shvit", "shvit-pl"],
         eval_results=eval_results(run, _TASK, kinds),
     )

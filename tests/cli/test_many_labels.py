@@ -13,7 +13,9 @@ from datasets import ClassLabel, Dataset, Features, Image, List
 
 from shvit_pl.cli import main
 from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.hub.card import write_card
 from shvit_pl.hub.contents import save_weights
+from shvit_pl.hub.target import Target
 from shvit_pl.models.open_network import open_network
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import FinishedRun, read_summary
@@ -49,6 +51,10 @@ def many(sets, tmp_path_factory):
     return root / "tiny" / "version_0"
 
 
+def predictions():
+    return list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+
+
 def test_a_run_is_measured_by_class_and_keeps_its_thresholds(many):
     summary, best = read_summary(many), content(many, "best")
     assert summary["monitor"] == "val/map"
@@ -72,9 +78,9 @@ def test_validation_gives_the_same_again_and_predictions_follow_the_thresholds(m
     measured = json.loads(Path("metrics.json").read_text())["metrics"]
     best = read_summary(many)["metrics"]
     assert measured == pytest.approx(best, abs=1e-6)
-    flags = ["--data.validation_split=validation", "--trainer.precision=64-true"]
-    assert main(["predict", f"--ckpt_path={many}", f"--data.path={sets}", "--plain", *flags[:1]]) == 0
-    rows = list(csv.DictReader(Path("predictions.csv").open()))
+    split = "--data.validation_split=validation"
+    assert main(["predict", f"--ckpt_path={many}", f"--data.path={sets}", "--plain", split]) == 0
+    rows = predictions()
     assert (len(rows), [*rows[0]]) == (24, ["file", "labels", "probabilities"])
     module = ClassificationModule.load_from_checkpoint(many / "checkpoints/best.ckpt").eval()
     data = HFImageDataModule(
@@ -105,6 +111,12 @@ def test_the_repository_says_its_kind_and_is_read_by_this_package_and_transforme
     folder.mkdir()
     run = FinishedRun.open(many)
     save_weights(run, folder)
+    write_card(run, folder, Target("user/sets"))
+    card = (folder / "README.md").read_text()
+    assert f"**{run.metrics['map']:.4f} mean average precision** on some of its 24 validation images" in card
+    assert ".sigmoid()[0]" in card
+    assert "always predicts one of" not in card
+    assert "| class | images | precision | recall | F1 | AP | threshold |" in card
     config = json.loads((folder / "config.json").read_text())
     thresholds = content(many, "best")["thresholds"]["raw"]
     assert (config["problem_type"], config["thresholds"]) == ("multi_label_classification", thresholds)
@@ -114,7 +126,7 @@ def test_the_repository_says_its_kind_and_is_read_by_this_package_and_transforme
     (tmp_path / "images").mkdir()
     photo(40, 40, 3).save(tmp_path / "images" / "a.png")
     assert main(["predict", f"--model.init_from={folder}", "--data.path=images", "--plain"]) == 0
-    (row,) = csv.DictReader(Path("predictions.csv").open())
+    (row,) = predictions()
     said = json.loads(row["probabilities"])
     assert json.loads(row["labels"]) == [n for n, t in zip(NAMES, thresholds, strict=True) if said[n] >= t]
     from transformers import pipeline
