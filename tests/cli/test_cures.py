@@ -542,6 +542,20 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
     "a temperature is kept in a run's folder; give": "tests/cli/test_robustness.py::"
     "test_a_temperature_belongs_to_a_run",
+    "Zeros and ones by class are read": "tests/data/test_label_sets.py::"
+    "test_every_form_gives_the_same_classes_and_labels",
+    "and only a column of text is parted": "tests/data/test_label_sets.py::test_what_contradicts_is_refused_by_name",
+    "it parts a column of text, and there are": "tests/data/test_label_sets.py::"
+    "test_csv_with_separators_and_one_hot_columns",
+    "classes hold {}, such as": "tests/data/test_label_sets.py::test_labels_that_look_separated_are_told_of_the_flag",
+    "a stream has its labels in one column": "tests/data/test_label_sets.py::"
+    "test_a_stream_has_lists_of_class_labels_alone",
+    "it draws images by their class, and these": "tests/cli/test_many_labels.py::"
+    "test_what_does_not_fit_many_labels_is_refused_and_cured",
+    "it learns the teacher's top class": "tests/cli/test_many_labels.py::"
+    "test_a_teacher_gives_the_probability_of_each_class",
+    ", so it is no better than guessing": "tests/modules/test_many_labels.py::"
+    "test_a_teacher_is_measured_against_its_own_answers_dealt_to_other_images",
     "not measured here; give --corruptions": "tests/sweep/test_checks.py::"
     "test_a_sweep_by_corrupted_images_measures_them",
 }

@@ -167,3 +167,14 @@ def test_the_embedded_sets_are_the_same_each_time():
     expected = [0.05, 0.3 + 0.35 * 0.1 + 0.3 * 0.01, 0.35 * 0.9 + 0.3 * 0.27, 0.3 * 0.72]
     counts = np.bincount([len(labels) for labels in first["train"]["labels"][:]], minlength=4) / 1600
     assert np.abs(counts - expected).max() < 0.02
+
+
+def test_a_stream_has_lists_of_class_labels_alone(tmp_path):
+    split = rows(labels=(INDICES, ABC))
+    for name in ("train", "validation"):
+        split.to_parquet(tmp_path / f"{name}.parquet")
+    stream = {"path": str(tmp_path), "streaming": True, "steps_per_epoch": 1, "batch_size": 6, "num_workers": 0}
+    (batch,) = ready(**stream).val_dataloader()
+    assert batch["label"].tolist() == HOT
+    with refused("data.label_separator '|': a stream has its labels in one column of ClassLabel"):
+        ready(**stream, label_separator="|")

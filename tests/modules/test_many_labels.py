@@ -1,6 +1,7 @@
 """Losses and metrics of many labels against values by hand: average precision, thresholds, F1, BCE, asymmetric loss."""
 
 from math import exp, log
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from shvit_pl.modules.classification import ClassificationModule, make_mixup
 from shvit_pl.modules.config import MixConfig
 from shvit_pl.modules.distillation import soft_by_class, soft_by_class_batchmean
 from shvit_pl.modules.many_labels import LabelMetrics, best_thresholds, by_class, make_loss
+from shvit_pl.teachers.teacher import check_teacher_of_sets
 from tests.refusals import refused
 
 # four images; the third class is in none of them
@@ -152,3 +154,16 @@ def test_batches_of_a_users_own_have_0_and_1_by_class():
         module.training_batch((images, tensor([0, 1])))
     with refused("there is the label 2; of many labels, each is 0 or 1 by class"):
         module.training_batch((images, 2 * one_hot(tensor([0, 1]), 3)))
+
+
+def test_a_teacher_is_measured_against_its_own_answers_dealt_to_other_images():
+    labels = (torch.rand(60, 3, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    batch = {"image": labels.clone(), "label": labels}
+    knows = SimpleNamespace(source="t", device="cpu", logits=lambda images: 4 * images - 2)
+    check = check_teacher_of_sets(knows, [batch, {"image": -labels[:2], "label": torch.full((2, 3), -1.0)}])
+    assert (check.map, check.images) == (1.0, 60)
+    assert 0.3 < check.dealt < 0.7
+    assert "mean average precision 1.0000 on 60 validation images" in str(check)
+    blind = SimpleNamespace(source="t", device="cpu", logits=torch.zeros_like)
+    with refused("model.distill.teacher 't': mean average precision ... so it is no better than guessing"):
+        check_teacher_of_sets(blind, [batch])
