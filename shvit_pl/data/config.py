@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal, get_args
 
 from shvit_pl.command_line import ranges
@@ -98,6 +99,13 @@ class DataConfig(SplitConfig):
     """Column of groups, such as patients or sites, of which none is both trained on and validated."""
     fold: str | None = None
     """Validate on one part of the training split and train on the others: 2/5 is the second of five folds."""
+    channels: Literal["rgb", "gray"] | int = "rgb"
+    """rgb, gray or the number of channels; other images than rgb keep their 16 bits or floating-point numbers."""
+    mean: Literal["auto"] | list[float] | None = None
+    """Mean of each channel that is subtracted, with std; auto measures both on the training images (default: those of
+    ImageNet for rgb, else auto)."""
+    std: Literal["auto"] | list[float] | None = None
+    """Standard deviation of each channel, by which it is divided."""
     image_size: ranges.FromOne | Literal["auto"] = 224
     """Side of the square input in pixels; on the command line also auto: the design's own."""
     crop_pct: ranges.Share = 0.875
@@ -143,6 +151,21 @@ class DataConfig(SplitConfig):
         if self.image_size == "auto":
             raise UserError("data.image_size auto: from Python, give the side in pixels.")
         return self.image_size
+
+    @property
+    def is_rgb(self) -> bool:
+        """True for three channels of 8 bits."""
+        return self.channels == "rgb"
+
+    @property
+    def in_chans(self) -> int:
+        """Number of channels."""
+        return self.channels if isinstance(self.channels, int) else {"rgb": 3, "gray": 1}[self.channels]
+
+    @property
+    def is_measured(self) -> bool:
+        """True if mean and standard deviation are to be measured."""
+        return "auto" in (self.mean, self.std) or (self.mean is None and not self.is_rgb)
 
     @property
     def fits_device(self) -> bool:
@@ -198,6 +221,7 @@ class DataConfig(SplitConfig):
                     "false without data.steps_per_epoch."
                 )
         yield from self._divisions()
+        yield from self._channel_mistakes()
         if self.sampler == "balanced" and (self.streaming or self.repeats > 1):
             other = "streaming true" if self.streaming else f"repeats {self.repeats}"
             yield f"data.sampler balanced: impossible with data.{other}; leave out one of the two."
@@ -208,6 +232,43 @@ class DataConfig(SplitConfig):
                 "crop, the flip and color_jitter can move. Set --data.augment crop and --data.auto_augment null, or "
                 "leave augment_on out."
             )
+
+    def _channel_mistakes(self) -> Iterator[str]:
+        """Yield a message for each mistake in channels and their normalization."""
+        if self.channels in (1, 3) or (isinstance(self.channels, int) and self.channels < 1):
+            advice = {1: "one channel is gray", 3: "three channels are rgb"}.get(int(self.channels), "")
+            yield f"data.channels {self.channels}: {advice or 'allowed are rgb, gray and a number from 2, such as 4'}."
+            return
+        for flag in ("mean", "std"):
+            values = getattr(self, flag)
+            if isinstance(values, list) and (
+                len(values) != self.in_chans or not all(map(isfinite, values)) or (flag == "std" and min(values) <= 0)
+            ):
+                above = " above 0" if flag == "std" else ""
+                yield (
+                    f"data.{flag} {values}: allowed are auto and a number{above} for each channel, {self.in_chans} for "
+                    f"data.channels {self.channels}. With a trained network, leave out all three."
+                )
+        given = [flag for flag in ("mean", "std") if isinstance(getattr(self, flag), list)]
+        if len(given) == 1:
+            yield f"data.{given[0]} {getattr(self, given[0])}: mean and std go together; give both, or auto."
+        elif self.is_measured and self.streaming:
+            yield (
+                f"data.mean auto: a stream (data.channels {self.channels}) can't be measured. Give --data.mean and "
+                "--data.std, or set --data.streaming false without data.steps_per_epoch."
+            )
+        yield from self._unfit_augmentations()
+
+    def _unfit_augmentations(self) -> Iterator[str]:
+        """Yield a message for each augmentation that is for three channels of 8 bits."""
+        for flag, off in (("auto_augment", None), ("color_jitter", 0.0), ("augment_on", "workers")):
+            value = getattr(self, flag)
+            if not self.is_rgb and value != off:
+                shown = "null" if off is None else f"{off:g}" if isinstance(off, float) else off
+                yield (
+                    f"data.{flag} {value}: it is for rgb images of 8 bits, and data.channels is {self.channels}. Give "
+                    f"--data.{flag} {shown}; crop, flip, shift, erasing, Mixup and CutMix work on any channels."
+                )
 
     def _divisions(self) -> Iterator[str]:
         """Yield a message for each mistake in folds and groups."""

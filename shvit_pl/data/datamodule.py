@@ -12,6 +12,7 @@ augmentation, normalizes, erases and mixes, so that the step sees `image` and `t
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,9 +20,10 @@ import torch
 from timm.data import Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from shvit_pl.data import balanced, decoding, loaders, sources, splits, transforms, variants, views
+from shvit_pl.data import balanced, decoding, loaders, measuring, sources, splits, transforms, variants, views
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.config import DataConfig
+from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
 
@@ -69,6 +71,58 @@ class HFImageDataModule(DataModule):
             self.trainer.limit_train_batches = config.steps_per_epoch or 1
         elif stage == "fit" and not self.streams:
             config.check_batch_size(len(self.chosen.by_stage["train"]), loaders.process()[0])
+        self._check_channels()
+        self._settle_normalization(stage)
+
+    def _check_channels(self) -> None:
+        """Raise `UserError` where the first image of a part has other channels than asked for."""
+        if self.config.is_rgb or self.streams:
+            return
+        column = self.chosen.image_column
+        for rows in self.chosen.by_stage.values():
+            stored = rows[0][column] if len(rows) else None
+            try:
+                self._reader().decoded(stored or {}, "")
+            except decoding.BrokenImage as error:
+                if not isinstance(error.__cause__, decoding.WrongChannels):
+                    continue  # a broken image may be skipped
+                raise UserError(
+                    f"data.channels {self.config.channels}: {error}. Give --data.channels the number that the images "
+                    "have, rgb or gray."
+                ) from error
+
+    def _settle_normalization(self, stage: str) -> None:
+        """Take mean and standard deviation as given, or measure them once, by one process for all."""
+        config = self.config
+        if config.is_measured and stage != "fit":
+            raise UserError(
+                "data.mean auto: fit alone measures, on its training images. Give --data.mean and --data.std with the "
+                "numbers of the training (summary.json has them)."
+            )
+        if config.is_measured:
+            strategy = self.trainer.strategy if self.trainer is not None else None
+            found: Any = None
+            if strategy is None or strategy.global_rank == 0:
+                try:
+                    found = measuring.normalization(config, self.chosen, self._training_images())
+                except UserError as error:  # which the other processes wait for
+                    found = str(error)
+            found = found if strategy is None else strategy.broadcast(found)
+            if isinstance(found, str):
+                raise UserError(found)
+            mean, std = map(list, found)
+            self.config = replace(config, mean=mean, std=std)
+            self.hparams.update(mean=mean, std=std)
+        if isinstance(self.config.mean, list) and isinstance(self.config.std, list):
+            self.mean, self.std = tuple(self.config.mean), tuple(self.config.std)
+
+    def _training_images(self) -> Iterator[transforms.Batch]:
+        """Load all training images in their order, as they are evaluated and not yet normalized."""
+        rows = self.chosen.by_stage["train"]
+        dataset = loaders.ImageDataset(rows, self._reader())
+        sampler: Any = [loaders.Draw(row) for row in range(len(rows))]
+        options = {**self._options(), "persistent_workers": False}
+        yield from DataLoader(dataset, sampler=sampler, **options)
 
     def rows(self, stage: str) -> int | None:
         """Return the number of images of `train`, `validate`, `test` or `predict`; None for a stream."""
@@ -103,6 +157,7 @@ class HFImageDataModule(DataModule):
             "path": sources.joined_path(self.config.path),
             **{name: getattr(self.config, name) for name in names},
             **{name: value for name in ("fold", "split_by") if (value := getattr(self.config, name)) is not None},
+            **self._facts_of_channels(),
             "augmentation": self.config.augmentation(self.mixing),
             "commit": None if chosen.sources else chosen.commit,
             **({"sources": list(chosen.sources)} if chosen.sources else {}),
@@ -114,6 +169,11 @@ class HFImageDataModule(DataModule):
             "files": chosen.files or None,
         }
 
+    def _facts_of_channels(self) -> dict[str, Any]:
+        """Return channels and normalization where they aren't the usual ones."""
+        channels = {} if self.config.is_rgb else {"channels": self.config.channels}
+        return channels | ({} if self.config.mean is None else {"mean": list(self.mean), "std": list(self.std)})
+
     def table(self, facts: dict[str, Any]) -> dict[str, str]:
         """Return the rows of a run's table that are about the data, by what is known of it."""
         classes = counted_classes(self.class_names or [], facts["images_per_class"], "training images")
@@ -123,6 +183,7 @@ class HFImageDataModule(DataModule):
             "": facts["validation"],
             **({"files": facts["files"]} if facts["files"] else {}),
             "images": f"{facts['image_size']} px; training: {facts['augmentation']}",
+            **_channel_row(facts),
         }
 
     def per_class(self) -> list[int] | None:
@@ -242,3 +303,10 @@ class HFImageDataModule(DataModule):
             precision = trainer.precision_plugin.train_step_context
             step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # `StepSeed` has the same
         return transforms.finish_batch(batch, self.config, self.mean, self.std, self.mixup, step, precision)
+
+
+def _channel_row(facts: dict[str, Any]) -> dict[str, str]:
+    if "mean" not in facts:
+        return {}
+    mean, std = (" ".join(f"{value:.4g}" for value in facts[name]) for name in ("mean", "std"))
+    return {"channels": f"{facts.get('channels', 'rgb')}; mean {mean}, std {std}"}

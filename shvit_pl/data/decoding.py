@@ -14,14 +14,16 @@ from torch import Tensor
 from torchvision.io import decode_image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from shvit_pl.data.channels import WrongChannels, read_channels
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.splits import ChosenRows
 from shvit_pl.data.transforms import PlannedCrop, eval_transform, train_transform
-from shvit_pl.errors import first_line
+from shvit_pl.errors import UserError, first_line
 from shvit_pl.files import from_text
 from shvit_pl.randomness import seeded
 
 Item = dict[str, Any]
+Limits = tuple[float, float] | None
 IGNORED = -1  # the label of what is not evaluated: padding, and images that can't be decoded
 Image.MAX_IMAGE_PIXELS = None  # torchvision, which reads JPEG and PNG, has no limit either
 _PNG_BITS = 24  # place of the bits per channel in a file
@@ -31,8 +33,9 @@ _ROTATED_BY_TORCHVISION = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG; it leaves t
 
 @dataclass(frozen=True)
 class RowReader:
-    """Makes an item of one row: `image` uint8 `(3, S, S)`, `file`, `broken` and, where there is a label, `label`.
+    """Makes an item of one row: `image`, `file`, `broken` and, where there is a label, `label`.
 
+    The image is uint8 `(3, S, S)`, of other channels than RGB float32 `(C, S, S)`.
     `broken` is empty, or the reason why the image can't be decoded; then the image is black and the label `IGNORED`.
     """
 
@@ -48,6 +51,8 @@ class RowReader:
     """Turn images upright as their EXIF block says."""
     intensity_range: tuple[float, float] | None = None
     """Intensities of black and white in images of more than 8 bits."""
+    channels: int | None = None
+    """Number of channels of images whose values are kept; None for RGB of 8 bits."""
 
     @classmethod
     def of(cls, config: DataConfig, chosen: ChosenRows, train: bool) -> Self:
@@ -57,14 +62,14 @@ class RowReader:
             on_device = config.augment_on == "device"
             transform = PlannedCrop(config.side, config.color_jitter) if on_device else train_transform(config)
         columns, kept = (chosen.image_column, chosen.label_column), (config.exif_rotation, config.intensity_range)
-        return cls(*columns, transform, config.side, *kept)
+        return cls(*columns, transform, config.side, *kept, None if config.is_rgb else config.in_chans)
 
     def read(self, row: dict[str, Any], name: str, key: tuple[int, ...] = ()) -> Item:
         """Decode and transform, drawing random numbers by `key`."""
         stored = row[self.image_column]
         file = (stored and stored["path"]) or name
         try:
-            pixels = decode(stored, file, self.exif_rotation, self.intensity_range)
+            pixels = self.decoded(stored, file)
         except BrokenImage as error:
             return self.placeholder(file, str(error))
         with seeded(*key):
@@ -75,9 +80,15 @@ class RowReader:
         label = {} if self.label_column is None else {"label": row.get(self.label_column, IGNORED)}
         return {"image": image, "file": file, "broken": "", **plan, **label}
 
+    def decoded(self, stored: dict[str, Any] | None, name: str) -> Tensor:
+        """Decode one image as it is stored; raises `BrokenImage`."""
+        file = (stored and stored["path"]) or name
+        return decode(stored, file, self.exif_rotation, self.intensity_range, self.channels)
+
     def placeholder(self, file: str = "", broken: str = "") -> Item:
         """Return an item that is not evaluated."""
-        image = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
+        kind = torch.uint8 if self.channels is None else torch.float32
+        image = torch.zeros(self.channels or 3, self.size, self.size, dtype=kind)
         label = {} if self.label_column is None else {"label": IGNORED}
         return {"image": image, "file": file, "broken": broken, **label}
 
@@ -94,6 +105,7 @@ def decode(
     where: str,
     exif_rotation: bool = False,
     intensity_range: tuple[float, float] | None = None,
+    channels: int | None = None,
 ) -> Tensor:
     """Decode one image as `datasets` stores it (`{"bytes", "path"}`) to a uint8 tensor `(3, H, W)`.
 
@@ -103,10 +115,14 @@ def decode(
     also of gray images, which PIL would clip to white. With `exif_rotation` the image is turned as its EXIF data say;
     ImageNet's figures are without, as in `ImageFolder`.
 
+    With `channels`, values are kept: float32 `(channels, H, W)`, as `read_channels` gives them.
+
     Raises `BrokenImage` for an image without bytes, for one that can't be decoded to its end, and for one of 32 bits
     (whole or floating-point numbers) without a range; names `where`.
     """
     data = _encoded(image, where)
+    if channels is not None:
+        return _kept_values(data, where, channels, exif_rotation, intensity_range)
     if not exif_rotation or data.startswith(_ROTATED_BY_TORCHVISION):
         with suppress(RuntimeError):  # a format that it doesn't know, or a broken file: PIL gives the reason
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -135,6 +151,17 @@ def decode(
     except UnidentifiedImageError as error:
         raise BrokenImage(f"{where}: not an image of a known format.") from error
     except Exception as error:  # PIL's readers raise whatever their parsing runs into
+        raise BrokenImage(f"{where}: not a readable image ({first_line(error)}).") from error
+
+
+def _kept_values(data: bytes, where: str, channels: int, exif_rotation: bool, limits: Limits) -> Tensor:
+    try:
+        return read_channels(data, channels, limits, exif_rotation)
+    except UserError:
+        raise
+    except WrongChannels as error:
+        raise BrokenImage(f"{where}: {error} (data.channels {'gray' if channels == 1 else channels}).") from error
+    except Exception as error:  # the readers raise whatever their parsing runs into
         raise BrokenImage(f"{where}: not a readable image ({first_line(error)}).") from error
 
 

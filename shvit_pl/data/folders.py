@@ -54,18 +54,18 @@ class FolderImages:
     """What became of the folder's files, in a line."""
 
 
-def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
+def read_images(folder: Path, sort: bool = True, arrays: bool = False) -> FolderImages | None:
     """Find the images of a folder: in class folders, or in split folders that hold class folders.
 
     Links are followed. A class is the folder below the root or the split, whatever is below it. With `sort` false,
     neither splits nor classes are looked for, and images of formats that can't be read are among the rows, though not
-    counted as used.
+    counted as used. With `arrays`, files of numpy are images too.
 
     Returns None for a folder without images, and for one of tables or archives with a few images beside; raises
     `UserError` where folders can be read in two ways, and where more than 1 % of the images are of formats that can't
     be read.
     """
-    names, left_out = _sorted_files(folder)
+    names, left_out = _sorted_files(folder, arrays)
     others = left_out.get(_ENDING, [])
     if not names and not others:
         return None
@@ -142,15 +142,18 @@ def no_image(folder: Path) -> str | None:
     return f"no image in the folder ({count})"
 
 
+ARRAYS = ".npy"  # of numpy: images where channels are asked for
+
+
 def readable_endings() -> set[str]:
     """Return the endings, in lower case, of the image formats that can be read here, such as `.jpg`."""
     endings, kinds = PILImage.registered_extensions(), PILImage.MIME
     return {name for name, form in endings.items() if form in PILImage.OPEN and kinds.get(form, "")[:6] == "image/"}
 
 
-def _sorted_files(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
+def _sorted_files(folder: Path, arrays: bool = False) -> tuple[list[str], dict[str, list[str]]]:
     """Return the names below the folder of all images, and by reason those of the other files."""
-    readable = readable_endings()
+    readable = readable_endings() | ({ARRAYS} if arrays else set())
     images, left_out = list[str](), dict[str, list[str]]()
     for path in _walk(str(folder), ()):
         name = os.path.relpath(path, folder)

@@ -19,6 +19,7 @@ from shvit_pl.compat import at_cached_commit
 from shvit_pl.data import tables
 from shvit_pl.data.config import EMBEDDED, SplitConfig
 from shvit_pl.data.folders import (
+    ARRAYS,
     SPLITS,
     FolderImages,
     account,
@@ -82,7 +83,8 @@ def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True)
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
     if name is not None and location.is_file():
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
-    if location.is_file() and not sort and _is_image(location):
+    is_array = arrays_too(config) and location.suffix == ARRAYS
+    if location.is_file() and not sort and (is_array or _is_image(location)):
         kind = datasets.Features(image=datasets.Image(decode=False))
         return Opened(
             {"train": datasets.Dataset.from_dict({"image": [as_text(str(location.absolute()))]}, features=kind)}
@@ -108,6 +110,11 @@ def open_source(config: SplitConfig, streaming: bool = False, sort: bool = True)
 def _folders(sort: bool) -> str:
     kind = "images sorted into class folders, of" if sort else "images, a single image, a folder of"
     return f"Give a folder of {kind} parquet files, or one written by save_to_disk."
+
+
+def arrays_too(config: SplitConfig) -> bool:
+    """Return whether files of numpy may be images."""
+    return getattr(config, "channels", "rgb") != "rgb"
 
 
 def _is_image(path: Path) -> bool:
@@ -271,7 +278,7 @@ def _open_folder(folder: Path, config: SplitConfig, streaming: bool, sort: bool)
         splits = {split: _with_paths(rows, folder, config.image_column) for split, rows in splits.items()}
         return Opened(_streamed(splits) if streaming else splits)
     card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
-    if "configs" not in card and config.name is None and (found := read_images(folder, sort)):
+    if "configs" not in card and config.name is None and (found := read_images(folder, sort, arrays_too(config))):
         of_tables, note = _read_metadata(folder, config, streaming, found) if sort else ({}, "")
         if of_tables:
             return Opened(of_tables, files=note)

@@ -59,9 +59,10 @@ class RealImages:
             resize=opened.resize,
             batch_size=2,
             num_workers=0,
+            channels={1: "gray", 3: "rgb"}.get(opened.in_chans, opened.in_chans),
+            mean=list(opened.mean) if normalized else [0.0] * opened.in_chans,
+            std=list(opened.std) if normalized else [1.0] * opened.in_chans,
         )
-        self.data.mean = tuple(opened.mean) if normalized else (0.0, 0.0, 0.0)
-        self.data.std = tuple(opened.std) if normalized else (1.0, 1.0, 1.0)
         self.data.held_out = held_out
         self.path, self.stage = sources.joined_path(settings["path"]), "validate"
         try:

@@ -44,17 +44,17 @@ class Part:
     """Cost in all blocks of the stage."""
 
 
-def cost(design: Design, num_classes: int = 1000, image_size: int | None = None) -> Cost:
+def cost(design: Design, num_classes: int = 1000, image_size: int | None = None, in_chans: int = 3) -> Cost:
     """Return the cost of the unfused network for one square image of `image_size` pixels (default: the design's)."""
-    return sum((part.cost for part in cost_parts(design, num_classes, image_size)), Cost())
+    return sum((part.cost for part in cost_parts(design, num_classes, image_size, in_chans)), Cost())
 
 
-def cost_parts(design: Design, num_classes: int = 1000, image_size: int | None = None) -> list[Part]:
+def cost_parts(design: Design, num_classes: int = 1000, image_size: int | None = None, in_chans: int = 3) -> list[Part]:
     """Return the parts of `cost`, in the order in which they are computed."""
     side = design.image_size if image_size is None else image_size
     design.check_image_size(side)
     grids = design.grids(side)
-    stem, inputs = Cost(), 3
+    stem, inputs = Cost(), in_chans
     for outputs in design.stem_dim:
         side = -(-side // 2)  # rounded up: padding 1 and stride 2
         stem += _conv(inputs, outputs, side**2, kernel=3)

@@ -165,12 +165,15 @@ class ShvitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
         self.data_config = self.task.settled(self.model_config, self.data_config)
+        settings = checkpoints.RunSettings.__name__
+        saved = self.checkpoint["callbacks"].get(settings, {}).get("settings") if self.checkpoint else None
+        if self.command == "fit":
+            self.data_config = resume.with_measured(self.data_config, saved or {})
         for name, value in vars(self.data_config).items():
             self.config.data[name] = value
         if self.command == "fit":
             self.parser.dump(self.config, skip_none=False)  # refuses what could not be written later
         if self.command == "fit" and self.checkpoint:
-            saved = self.checkpoint["callbacks"].get(checkpoints.RunSettings.__name__, {}).get("settings")
             if saved is not None:
                 now = resume.training_settings(self.config)
                 if self.extended_at is not None:
@@ -246,6 +249,9 @@ class ShvitCLI(LightningCLI):
             data.broken_share = 0.0
         with resume.relative_paths(config, None if fits else self.trained_on):
             data.setup(self.command)
+        if fits:  # config.yaml has what was measured
+            for name in {"mean", "std"} & set(vars(data.config)):
+                self.config.data[name] = getattr(data.config, name)
         if not fits:
             parts = filter(None, (f"{joined_path(data.config.path)}: {data.chosen.note}", data.chosen.files))
             say("; ".join(parts))

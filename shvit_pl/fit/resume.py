@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ _FREE = (  # may change at any time
     "data.num_workers",
     "data.prefetch",
     "model.class_names",
+    "model.in_chans",
     "model.init_from",
     "model.use_ema",
     "model.distill.check",
@@ -64,6 +65,13 @@ def training_settings(config: Namespace) -> dict[str, Any]:
         settings.update(flat(config[section].as_dict(), f"{section}."))
     settings.update({f"trainer.{name}": plain(config.trainer[name]) for name in _TRAINER})
     return {name: value for name, value in settings.items() if name not in _FREE}
+
+
+def with_measured(data: Any, saved: Mapping[str, Any]) -> Any:
+    """Return the data's settings with the mean and std that the resumed run had measured, where they are auto."""
+    measured = {name: saved.get(f"data.{name}") for name in ("mean", "std")}
+    is_auto = getattr(data, "is_measured", False) and saved.get("data.channels") == data.channels
+    return replace(data, **measured) if is_auto and all(measured.values()) else data
 
 
 def refuse_changes(

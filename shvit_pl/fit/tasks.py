@@ -120,6 +120,8 @@ class Classification(Task):
             model.check_image_size(config.data.image_size)
         with collected(mistakes):
             model.check_sampling(config.data)
+        with collected(mistakes):
+            model.check_channels(images.DataConfig(**config.data.as_dict()))
         return mistakes
 
     def settled(self, model: ClassificationConfig, data: images.DataConfig) -> images.DataConfig:

@@ -66,6 +66,7 @@ def save_weights(run: FinishedRun, folder: Path) -> None:
     settings = settings_for_timm(
         {"image_size": opened.image_size, "resize": opened.resize, "crop_pct": opened.crop_pct}, opened.class_names
     )
+    settings |= {"input_size": (opened.in_chans, opened.image_size, opened.image_size)}
     settings |= {"mean": opened.mean, "std": opened.std}
     _save_for_timm(opened.model, folder, settings)
 

@@ -64,6 +64,11 @@ class OpenedNetwork:
     """Data settings of the shvit-pl run that trained it; of another SHViT on the Hub, image size and crop."""
 
     @property
+    def in_chans(self) -> int:
+        """Channels of its images."""
+        return len(self.mean)
+
+    @property
     def weights(self) -> str:
         """The kind of its weights: fresh, trained or averaged."""
         if self.fresh:
@@ -108,9 +113,10 @@ def open_network(
     return _open_checkpoint(source, averaged) if source.kind == "checkpoint" else _open_saved(source, averaged)
 
 
-def _evaluated(design: Design, classes: int) -> SHViT:
+def _evaluated(design: Design, classes: int, in_chans: int = 3) -> SHViT:
     """Build a design as it is evaluated: with one classifier."""
-    return build_network(replace(design, distilled=False, drop_path=0.0), num_classes=classes).eval()
+    channels = {} if in_chans == 3 else {"in_chans": in_chans}
+    return build_network(replace(design, distilled=False, drop_path=0.0), num_classes=classes, **channels).eval()
 
 
 # ---- a shvit-pl checkpoint or run folder
@@ -130,7 +136,8 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
         averaged = run is not None and run.averaged
     if averaged and not model["ema"]["decay"]:
         raise weight_files.NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
-    network = _evaluated(DesignConfig(**model["design"]).resolved, len(model["class_names"]))
+    channels = model.get("in_chans") or 3
+    network = _evaluated(DesignConfig(**model["design"]).resolved, len(model["class_names"]), channels)
     state = weight_files.tensors_in(str(file), {"state_dict": content["weights"]}, averaged)
     _check_complete(weight_files.load_state(network, state, str(file)))
     return OpenedNetwork(
@@ -138,6 +145,8 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
         network,
         "checkpoint",
         data["image_size"],
+        mean=tuple(data.get("mean") or timm.data.IMAGENET_DEFAULT_MEAN),
+        std=tuple(data.get("std") or timm.data.IMAGENET_DEFAULT_STD),
         crop_pct=data["crop_pct"],
         resize=data["resize"],
         class_names=list(model["class_names"]),
@@ -205,7 +214,7 @@ def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arg
         data = {"crop_pct": cfg["crop_pct"], **_data_of_run(source), "image_size": int(cfg["input_size"][-1])}
         network = OpenedNetwork(
             source.name,
-            _evaluated(design, classes),
+            _evaluated(design, classes, int(cfg["input_size"][0])),
             "hub",
             data["image_size"],
             mean=tuple(cfg["mean"]),

@@ -193,6 +193,10 @@ def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) ->
     )
     if isinstance(model, SHViT):  # not its feature extractor
         _record_design(model)
+        if model.in_chans != 3:
+            record_model_args(
+                model, {**({} if model.design.timm_name else asdict(model.design)), "in_chans": model.in_chans}
+            )
     return model
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import load_model_config_from_hf, load_state_dict_from_hf
+from timm.models._manipulate import adapt_input_conv
 from timm.models.shvit import NormLinear
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models import network_names, shvit
 from shvit_pl.runs.folder import run_near
 
+_USUAL = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
 _HEADS = ("head", "head_dist")
 
 _AVERAGE, _NETWORK = "ema.module.", "model."  # prefixes of the average and of the network itself in our checkpoints
@@ -51,9 +53,12 @@ class LoadReport:
     """Classifiers left at their fresh initialization, each with the reason."""
     unexpected: tuple[str, ...] = ()
     """Keys of the source that the model has no place for (classifiers only)."""
+    adapted: str = ""
+    """What was done to the stem for other channels."""
 
     def __str__(self) -> str:
         parts = [f"{self.loaded} tensors from {self.source}"]
+        parts += [self.adapted] if self.adapted else []
         parts += [f"re-initialized {reason}" for reason in self.reinitialized]
         parts += [f"left out {', '.join(self.unexpected)}"] if self.unexpected else []
         return "; ".join(parts)
@@ -84,6 +89,8 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
     if hasattr(model, "pretrained_cfg"):  # not when built without timm
         settings = _settings_of(found)
         kept = {key: settings[key] for key in settings if key[:5] != "label"}
+        if kept and len(kept.get("mean", ())) != model.in_chans:
+            kept = {key: kept[key] for key in kept if key not in ("mean", "std", "input_size")}
         if not report.reinitialized:
             shvit.set_classes(model, settings)
         model.pretrained_cfg = {**model.pretrained_cfg, **kept}
@@ -126,13 +133,14 @@ def _settings_of(found: network_names.NetworkName) -> dict[str, Any]:
 def settings_for_timm(data: Mapping[str, Any], class_names: Sequence[str] | None) -> dict[str, Any]:
     """Return timm's settings for images as a run evaluates them."""
     is_squashed, side = data["resize"] == "squash", data["image_size"]
+    mean, std = (data.get(name) or usual for name, usual in _USUAL.items())
     return {
-        "input_size": (3, side, side),
+        "input_size": (len(mean), side, side),
         "interpolation": "bicubic",
         "crop_mode": "squash" if is_squashed else "center",
         "crop_pct": 1.0 if is_squashed else data["crop_pct"],  # squashed images are not cropped
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
+        "mean": tuple(mean),
+        "std": tuple(std),
         "label_names": class_names,
     }
 
@@ -152,6 +160,7 @@ def timm_key(key: str) -> str:
 def load_state(model: shvit.SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
     """Load tensors under timm's keys into `model`, as `load_weights` does; `source` is their name for messages."""
     own = model.state_dict()
+    state, adapted = _adapted_stem(own, state)
     fitting = _fitting_backbone(own, state, source)
     if model.head_dist is None and "head_dist.l.weight" in state:
         state = _with_merged_heads(state)
@@ -167,7 +176,19 @@ def load_state(model: shvit.SHViT, state: dict[str, Tensor], source: str | Path)
             reinitialized.append(f"{head} ({len(state[misfit])} classes in the source, {len(own[misfit])} here)")
     model.load_state_dict({**own, **fitting})
     unexpected = tuple(key for key in state if key not in own)
-    return LoadReport(str(source), len(fitting), tuple(reinitialized), unexpected)
+    return LoadReport(str(source), len(fitting), tuple(reinitialized), unexpected, adapted)
+
+
+def _adapted_stem(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Fit the first convolution of RGB weights to other channels by timm; returns what was done in words."""
+    key = next((key for key in own if key.endswith(".weight") and own[key].ndim == 4), "")
+    if key not in state or state[key].ndim != 4 or (channels := own[key].shape[1]) == state[key].shape[1]:
+        return state, ""
+    if state[key].shape[1] != 3:  # a detector's and others are told as misfits
+        return state, ""
+    adapted = adapt_input_conv(channels, state[key]).contiguous()
+    how = "summed to gray" if channels == 1 else f"repeated and scaled to {channels} channels"
+    return {**state, key: adapted}, f"the stem's RGB weights {how}"
 
 
 def _fitting_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ _ACCEPTED = (
 )
 
 
-def named_batch(batch: Any) -> transforms.Batch:
+def named_batch(batch: Any, channels: int = 3) -> transforms.Batch:
     """Return a batch with `image` and, where it has labels, `label`; raises `UserError` for one without images."""
     if not isinstance(batch, Mapping):
         parts = batch if isinstance(batch, list | tuple) else [batch]
@@ -34,19 +34,26 @@ def named_batch(batch: Any) -> transforms.Batch:
             if key is not None:
                 named[name] = named.pop(key)
     images = named.get("image")
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+    if (
+        not isinstance(images, Tensor)
+        or images.ndim != 4
+        or images.shape[1] != channels
+        or not images.is_floating_point()
+    ):
         has = f"the keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
         found = f"{images.dtype} of shape {list(images.shape)}" if isinstance(images, Tensor) else f"none in {has}"
-        raise UserError(f"batch: images are a tensor of floats (B, 3, S, S), normalized; found {found}. {_ACCEPTED}")
+        raise UserError(
+            f"batch: images are a tensor of floats (B, {channels}, S, S), normalized; found {found}. {_ACCEPTED}"
+        )
     return named
 
 
-def labeled_batch(batch: Any, classes: int, soft: bool = False) -> transforms.Batch:
+def labeled_batch(batch: Any, classes: int, soft: bool = False, channels: int = 3) -> transforms.Batch:
     """Return a named batch whose labels are int64 `(B,)`; `soft`: or floats `(B, classes)`.
 
     Raises `UserError` for a batch without labels, and for those of other classes where they are on the CPU.
     """
-    named = named_batch(batch)
+    named = named_batch(batch, channels)
     labels, images = named.get("label"), named["image"]
     if labels is None:
         raise UserError(f"batch: it has no labels, which training and evaluation need. {_ACCEPTED}")

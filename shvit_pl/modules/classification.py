@@ -1,6 +1,7 @@
 """Image classification with a SHViT, and its metrics."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,12 +61,33 @@ class ClassificationModule(base.TrainedModule):
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
         self.config.check_image_size(data.config.side)
+        self._adopt_channels(data.config)
         self.config.mix.check_batch_size(data.config.batch_size)
         super().use_data(data, stage)
         if stage == "fit":
             self.config.check_sampling(data.config)
             self.weigh_classes(data.drawn_per_class())
             data.mixup, data.mixing = self.make_mixup(), self.config.mix.description
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return self.hparams.get("in_chans") or 3
+
+    def _adopt_channels(self, data: Any) -> None:
+        """Take the channels of the data; raises `UserError` where the network has others."""
+        self.config.check_channels(data)
+        if self.model is None and data.in_chans != 3:
+            self.config = replace(self.config, in_chans=data.in_chans)
+            self.hparams["in_chans"] = data.in_chans
+        replace(self.config, in_chans=self.in_chans).check_channels(data)
+
+    def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
+        """Take classes and channels in a checkpoint's settings; raises `UserError` when it doesn't fit."""
+        super().expect(hparams, resumed, averaged)
+        if self.model is None and self.config.in_chans is None and hparams.get("in_chans") is not None:
+            self.config = replace(self.config, in_chans=hparams["in_chans"])
+            self.hparams["in_chans"] = hparams["in_chans"]
 
     def use_own_data(self, data: Any, stage: str) -> None:
         """Take the classes that a user's own data module names; raises `UserError` for weights by their images."""
@@ -81,7 +103,9 @@ class ClassificationModule(base.TrainedModule):
 
     def build(self, classes: int) -> SHViT:
         """Make the network for so many classes, its loss and its metrics."""
-        network = build_network(self.design, num_classes=classes)
+        network = build_network(
+            self.design, num_classes=classes, **({} if self.in_chans == 3 else {"in_chans": self.in_chans})
+        )
         network.set_grad_checkpointing(self.config.grad_checkpointing)
         smoothing = self.config.label_smoothing
         self.mixup = self.make_mixup()
@@ -106,7 +130,7 @@ class ClassificationModule(base.TrainedModule):
 
     def cost(self, data: datamodule.HFImageDataModule) -> Cost:
         """Return parameters, and MACs for an image of the data."""
-        return cost(self.design, self._classes, data.config.side)
+        return cost(self.design, self._classes, data.config.side, self.in_chans)
 
     def table(self, facts: dict[str, Any]) -> dict[str, str]:
         """Return the rows of a run's table that are about the network, by what is known of the run."""
@@ -139,8 +163,8 @@ class ClassificationModule(base.TrainedModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> transforms.Batch:
         """Check a batch of a user's own loaders while its labels are on the CPU."""
         if self.trainer.predicting:
-            return batches.named_batch(batch)
-        return batches.labeled_batch(batch, self._classes, soft=self.trainer.training)
+            return batches.named_batch(batch, self.in_chans)
+        return batches.labeled_batch(batch, self._classes, soft=self.trainer.training, channels=self.in_chans)
 
     @property
     def _classes(self) -> int:
@@ -150,7 +174,7 @@ class ClassificationModule(base.TrainedModule):
         """Return a batch with `target`; images of a user's own loaders are mixed, our data module's already are."""
         if isinstance(batch, dict) and "image" in batch and "target" in batch:
             return batch
-        batch = batches.labeled_batch(batch, self._classes, soft=True)
+        batch = batches.labeled_batch(batch, self._classes, soft=True, channels=self.in_chans)
         images, labels = batch["image"], batch["label"]
         if len(images) == 1 and not self.freezes_bn:
             raise UserError("batch: it has one image, and BatchNorm needs 2 or more. Give DataLoader drop_last=True.")

@@ -211,6 +211,8 @@ class ClassificationConfig(TrainingConfig):
     """Knowledge distillation."""
     label_smoothing: Decay = 0.1
     """Share of the target spread over all classes."""
+    in_chans: FromOne | None = None
+    """Channels of the images; taken from the data by default (data.channels)."""
     metrics: list[str | dict[str, Any]] = field(default_factory=list)
     """Further metrics of torchmetrics, by class path or as class_path and init_args."""
     class_weights: ClassWeights | None = None
@@ -273,6 +275,15 @@ class ClassificationConfig(TrainingConfig):
             raise UserError(
                 f"{asked}: data.sampler {data.sampler} draws all classes equally often already, and both would correct "
                 "twice. Leave out one of the two."
+            )
+
+    def check_channels(self, data: Any) -> None:
+        """Raise `UserError` for data of other channels than the network's."""
+        if self.in_chans not in (None, data.in_chans):
+            own = {1: "gray", 3: "rgb"}.get(int(self.in_chans or 3), self.in_chans)
+            raise UserError(
+                f"data.channels {data.channels}: the network takes {own} (model.in_chans {self.in_chans}). Give "
+                f"--data.channels {own}, or train another network by shvit-pl fit without model.in_chans."
             )
 
     def check_image_size(self, side: int | Literal["auto"]) -> None:

@@ -254,7 +254,13 @@ class FinishedRun:
     @cached_property
     def cost(self) -> Cost:
         """Cost of the evaluated network at the run's image size."""
-        return cost(self.evaluated_design, len(self.class_names), self.image_size)
+        return cost(self.evaluated_design, len(self.class_names), self.image_size, self.in_chans)
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        channels = self.dataset.get("channels", "rgb")
+        return channels if isinstance(channels, int) else {"rgb": 3, "gray": 1}[channels]
 
     @property
     def dataset(self) -> dict[str, Any]:

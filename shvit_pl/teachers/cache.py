@@ -4,7 +4,6 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from importlib.metadata import version
 from math import log
 from pathlib import Path
@@ -13,14 +12,14 @@ from typing import Any, NamedTuple
 import lightning as L
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from datasets import Dataset, Features, List, Value, concatenate_datasets, disable_progress_bars, load_from_disk
 from timm.data import Mixup
 from torch import Tensor
 
-from shvit_pl.data import datamodule, splits, transforms
+from shvit_pl.data import datamodule, transforms
 from shvit_pl.data.config import ROW_SETTINGS
+from shvit_pl.data.fingerprint import rows_hash
 from shvit_pl.data.views import Columns, Views, check_stored, place_of, slots_of_view
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove, replacing, write_whole
@@ -33,7 +32,6 @@ NAME = "manifest.json"
 _PREPARATION = ("image_size", "crop_pct", "exif_rotation", "intensity_range")
 _AUGMENTATION = ("augment", "auto_augment", "color_jitter", "erasing", "repeats")
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "timm", "pillow", "numpy")
-_HASHED = 256e6  # bytes of images; hashing all of ImageNet at the start of every run would take as long as an epoch
 
 _SLOT = 4 + 3 * 4 + 4 + 4 * 2 + 4  # bytes of row, key, lambda, rectangle and tail on the disk
 
@@ -128,6 +126,7 @@ def plan(
         "model.distill.top_k": top_k,
         "model.distill.tau": tau,
         **{f"data.{name}": data.hparams[name] for name in (*_PREPARATION, *_AUGMENTATION)},
+        **({} if data.config.is_rgb else {f"data.{name}": data.hparams[name] for name in ("channels", "mean", "std")}),
         **{f"model.mix.{name}": value for name, value in mix.items()},
         **{name: version(name).partition("+")[0] for name in _LIBRARIES},  # without the device it was built for
         "python": ".".join(platform.python_version_tuple()[:2]),
@@ -139,29 +138,6 @@ def plan(
     origin = {**{f"data.{name}": data.hparams[name] for name in ROW_SETTINGS}, "training images": rows}
     slots = slots_of_view(rows, data.config.repeats)
     return Manifest(settings, classes, slots, config.views, top_k, tau, origin)
-
-
-def rows_hash(chosen: splits.ChosenRows) -> str:
-    """Return a hash of the training rows that is the same in every process, and wherever the data is kept.
-
-    It covers all labels in their order, the size of every stored image, and the images' bytes: all of them up to
-    256 MB, beyond that as many, evenly spaced.
-    """
-    rows, column = chosen.by_stage["train"], chosen.image_column
-    assert chosen.label_column is not None, "training rows have labels"
-    images = rows.data.column(column)  # also those that no row selects
-    sizes = pc.fill_null(pc.binary_length(pc.struct_field(images, "bytes")), -1).to_numpy().astype(np.int64)
-    if (sizes < 0).any():  # only the paths of files are stored
-        paths = [path and Path(path) for path in pc.struct_field(images, "path").to_pylist()]
-        files = [path.stat().st_size if path and path.is_file() else -1 for path in paths]
-        sizes = np.where(sizes < 0, files, sizes)
-    digest = sha256(splits.class_indices(rows, chosen.label_column).tobytes() + sizes.tobytes())
-    hashed = min(len(rows), int(_HASHED / max(1.0, sizes.mean())))
-    for index in np.linspace(0, len(rows) - 1, hashed).astype(int).tolist():
-        image = rows[index][column] or {}
-        path = Path(image.get("path") or "")
-        digest.update(image.get("bytes") or (path.read_bytes() if path.is_file() else b""))
-    return digest.hexdigest()
 
 
 # ---- logits
