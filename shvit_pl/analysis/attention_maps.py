@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from shvit_pl.analysis.attention_layers import AttentionLayer, recorded_maps, sample_similarity, without_prefix
 from shvit_pl.analysis.heads_subject import Subject
-from shvit_pl.data.transforms import denormalize
+from shvit_pl.data.transforms import viewable
 from shvit_pl.errors import UserError
 
 _ROUNDING = 1e-5  # relative difference of equal attention
@@ -65,7 +65,7 @@ class AttentionRecorder:
         self.drawn_images += len(drawn)
         if chosen is not None and drawn:
             opened = subject.opened
-            self.drawn_image = denormalize(images[drawn], tuple(opened.mean), tuple(opened.std))[0].cpu()
+            self.drawn_image = viewable(images[drawn], tuple(opened.mean), tuple(opened.std))[0].cpu()
 
     def _layer_maps(self, layer: AttentionLayer, maps: Tensor, images: int, drawn: list[int]) -> LayerMaps:
         subject, options = self._subject, self._subject.options

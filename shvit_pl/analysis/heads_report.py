@@ -31,7 +31,7 @@ def run(options: HeadsOptions, command: Sequence[str]) -> None:
     subject = heads_subject.open_subject(options)
     folder = output_folder(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
     trial = attention_maps.AttentionRecorder(subject)  # refuses a query that is not in the grid
-    trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
+    trial.add(torch.zeros(1, subject.opened.in_chans, subject.image_size, subject.image_size, device=subject.device))
     if len(trial.layers) != len(subject.layers):
         raise UserError(f"{subject.opened.name!r}: some attention layers do not give one map per image.")
     say(*_describe(subject))

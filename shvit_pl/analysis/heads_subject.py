@@ -119,7 +119,7 @@ def open_subject(options: command.HeadsOptions) -> Subject:
     passes.check_size(opened, size)
     with study.device_errors(f"{opened.name!r}, an image of {size} pixels", "--image_size or --device"):
         opened.model.to(device)
-        layers = attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))
+        layers = attention_layers(opened.model, torch.zeros(1, opened.in_chans, size, size, device=device))
     try:  # no run of ours trained a model of timm, so all images of the split count
         held_out, labeled = opened.origin != "timm", options.labels == "dataset"
         images = RealImages(opened, size, options.data, True, held_out, labeled)

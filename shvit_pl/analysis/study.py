@@ -85,7 +85,7 @@ def make_ready(
     with device_errors(f"{opened.name}, {batch} images of {pixels} pixels in {options.dtype}"):
         dtype = measuring.DTYPES[options.dtype]
         model = passes.fused(passes.at_size(opened, pixels)).to(device, dtype).to(memory_format=memory_format)
-        images = torch.randn(batch, 3, pixels, pixels).to(device, dtype, memory_format=memory_format)
+        images = torch.randn(batch, opened.in_chans, pixels, pixels).to(device, dtype, memory_format=memory_format)
         network = ReadyNetwork(opened, model, images)
         network.call()
     return network

@@ -31,7 +31,7 @@ class RunFigures(RunCurves):
     def inputs(self, trainer: L.Trainer, pl_module: Any, batch: Any) -> Figure:
         """Draw the inputs of the first batch as the network saw them."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        images = transforms.denormalize(batch["image"], data.mean, data.std)
+        images = transforms.viewable(batch["image"], data.mean, data.std)
         return draw_inputs(images, batch["label"], list(pl_module.class_names or []))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -80,6 +80,21 @@ def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
     return (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)).clamp(0, 1)
 
 
+def viewable(images: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Return normalized images `(B, C, H, W)` as `(B, 1 or 3, H, W)` in [0, 1] to be looked at.
+
+    Of many channels they are the first three (of two, the first); values of other channels than RGB, which may be of
+    any range, are stretched so that all but the darkest and brightest percent are told apart.
+    """
+    if len(mean) == 3:
+        return denormalize(images, mean, std)
+    shown = images[:, : 3 if len(mean) > 3 else 1].float()
+    samples = shown.transpose(0, 1).flatten(1)
+    samples = samples[:, :: max(1, samples.shape[1] // 1_000_000)]  # quantile takes 16 million at most
+    low, high = (samples.quantile(share, dim=1).view(1, -1, 1, 1) for share in (0.01, 0.99))
+    return ((shown - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+
+
 @lru_cache(maxsize=16)
 def _tensor(device: torch.device, values: Triple) -> Any:
     """Make the tensor once for each device, as the program waits for the copy."""

@@ -92,8 +92,7 @@ class Variants(torch.utils.data.Dataset[Item]):
         part, row = divmod(index, self.count)
         item = self.reader.read(self.rows[row], f"row {row}")
         whole = not item["broken"]
-        size = self.reader.size
-        black = torch.zeros(self.vary.versions, 3, size, size, dtype=torch.uint8)
+        black = self.reader.placeholder()["image"].repeat(self.vary.versions, 1, 1, 1)
         return {
             "image": self.vary(item["image"], row, part) if whole else black,
             "label": item.get("label", IGNORED) if whole else IGNORED,

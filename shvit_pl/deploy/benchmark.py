@@ -96,10 +96,10 @@ def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, dict[str, C
     """Return the fused network on the CPU, and its cost: of ours in closed form, BatchNorm not fused, else counted."""
     model = passes.fused(passes.at_size(opened, pixels))
     if isinstance(opened.model, SHViT):
-        return model, {WHOLE: cost(opened.model.design, opened.model.num_classes, pixels)}
+        return model, {WHOLE: cost(opened.model.design, opened.model.num_classes, pixels, opened.in_chans)}
     counter: Any = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model(torch.zeros(1, 3, pixels, pixels))
+        model(torch.zeros(1, opened.in_chans, pixels, pixels))
     params = sum(parameter.numel() for parameter in model.parameters())
     return model, {WHOLE: Cost(params, counter.get_total_flops() // 2)}
 
@@ -324,7 +324,7 @@ class Builder:
         self.opened, self.device, self.train = opened, device, train
         self.skipped: dict[str, str] = {}
         self.deployed = cache(self._deployed)
-        self.images = cache(lambda batch, pixels: torch.randn(batch, 3, pixels, pixels).to(device))
+        self.images = cache(lambda batch, side, channels=3: torch.randn(batch, channels, side, side).to(device))
 
     def _deployed(self, name: str, pixels: int) -> tuple[Any, Mapping[str, Cost]]:
         return deployed(self.opened[name], pixels)
@@ -337,7 +337,9 @@ class Builder:
 
     def build(self, cell: Cell) -> Built:
         """Build a cell and run it once."""
-        images = self.images(cell.batch_size, cell.image_size)  # before memory is watched
+        channels = getattr(self.opened[cell.model], "in_chans", 3)
+        others = [channels] if channels != 3 else []  # a detector's images are always RGB
+        images = self.images(cell.batch_size, cell.image_size, *others)  # before memory is watched
         before = reserved_memory(self.device)
         calls = self.calls(cell, images)
         calls[WHOLE]()

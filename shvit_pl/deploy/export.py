@@ -127,7 +127,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
     for name, text in [*_report(opened, options, [*details, *measured]), *verified]:
         say(f"  {name:<11}{text}")
     side = opened.image_size
-    example = f"torch.rand({options.batch or 1}, 3, {side}, {side})"
+    example = f"torch.rand({options.batch or 1}, {opened.in_chans}, {side}, {side})"
     if options.format == "coreml":
         picture = f"PIL.Image.open('FILE').convert('RGB').resize({side, side})"
         example = picture if options.normalize and options.batch == 1 else f"{example}.numpy()"
@@ -258,8 +258,12 @@ def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str
     yield "file", f"{options.path}, {size(options.path) / 1e6:.1f} MB, {options.format}"
     if opened.fresh:
         yield "weights", "fresh, not trained"
-    pixels = "RGB pixels from 0 to 1" if options.normalize else "normalized RGB"
-    yield "input", f"images: ({options.batch or 'any'}, 3, {opened.image_size}, {opened.image_size}), {pixels}"
+    kind = {1: "gray", 3: "RGB"}.get(opened.in_chans, f"{opened.in_chans}-channel")
+    pixels = f"{kind} pixels from 0 to 1" if options.normalize else f"normalized {kind}"
+    yield (
+        "input",
+        f"images: ({options.batch or 'any'}, {opened.in_chans}, {opened.image_size}, {opened.image_size}), {pixels}",
+    )
     names = opened.class_names
     labels = "no class names" if names is None else f"{len(names)} labels in the file"
     yield "output", f"{'probabilities' if options.softmax else 'logits'}; {labels}"

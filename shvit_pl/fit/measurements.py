@@ -61,6 +61,8 @@ def mistakes(config: Namespace, command: str) -> Iterator[str]:
             yield f"{name} {value}: for {' and '.join(_COMMANDS[name])} alone; leave it out."
         elif config.data.streaming and (name == "corruptions" or value == "five_crop"):
             yield f"{name} {value}: reads the images again, and data.streaming is true; leave out one of the two."
+        elif name == "corruptions" and config.data.channels != "rgb":
+            yield f"{name} {value}: they are of rgb, and data.channels is {config.data.channels}; leave it out."
         elif config.optimize and name in ("corruptions", "tta", "out_of_distribution"):
             yield f"{name} {value}: optimize compiles for the data's own batches; leave out one of the two."
         elif name == "corruptions" and command == "fit" and trainer.limit_val_batches == 0:

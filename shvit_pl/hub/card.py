@@ -137,7 +137,7 @@ def _comparison(run: FinishedRun) -> dict[str, Any]:
     base = NAMED[name]
     same = base.fingerprint == run.design.fingerprint
     row = row_of(base, run.image_size, distilled=bool(run.summary["teacher"]))
-    ours = _facts(run.evaluated_design, len(run.class_names), run.image_size)
+    ours = _facts(run.evaluated_design, len(run.class_names), run.image_size, run.in_chans)
     theirs = _facts(base, IMAGENET_SIZE[0], base.image_size) if row else dict.fromkeys(ours, "")
     rows = {key: (ours[key], theirs[key]) for key in ours}
     if "acc1" in run.metrics:
@@ -152,8 +152,8 @@ def _comparison(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _facts(design: Design, classes: int, side: int) -> dict[str, str]:
-    total = cost(design, classes, side)
+def _facts(design: Design, classes: int, side: int, in_chans: int = 3) -> dict[str, str]:
+    total = cost(design, classes, side, in_chans)
     return {
         "patch size": str(design.patch_size),
         "widths": " - ".join(map(str, design.embed_dim)),

@@ -205,7 +205,9 @@ def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arg
     if architecture not in _SHVITS:
         raise not_a_shvit(source.name, architecture)
     try:
-        design = _SHVITS[architecture] or design_of(arguments)  # without timm's additional arguments
+        design = _SHVITS[architecture] or design_of(
+            {key: value for key, value in arguments.items() if key != "in_chans"}
+        )  # without timm's additional arguments
         own, classes = [str(name) for name in cfg.get("label_names") or ()] or None, int(cfg["num_classes"])
         names, descriptions = class_names(cfg, classes)
         labels = own or descriptions

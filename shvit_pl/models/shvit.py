@@ -193,10 +193,6 @@ def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) ->
     )
     if isinstance(model, SHViT):  # not its feature extractor
         _record_design(model)
-        if model.in_chans != 3:
-            record_model_args(
-                model, {**({} if model.design.timm_name else asdict(model.design)), "in_chans": model.in_chans}
-            )
     return model
 
 
@@ -210,5 +206,6 @@ def set_classes(model: Any, names: Mapping[str, Any]) -> None:
 def _record_design(model: Any) -> None:
     """Let timm save the network under its own name where it has that very network, else with its whole design."""
     name = model.design.timm_name
-    record_model_args(model, {} if name else asdict(model.design))
+    channels = {} if model.in_chans == 3 else {"in_chans": model.in_chans}
+    record_model_args(model, {**({} if name else asdict(model.design)), **channels})
     model.pretrained_cfg = {**model.pretrained_cfg, "architecture": name or ENTRY_POINT}

@@ -20,7 +20,7 @@ _ACCEPTED = (
 )
 
 
-def named_batch(batch: Any, channels: int = 3) -> transforms.Batch:
+def named_batch(batch: Any, channels: int | None = None) -> transforms.Batch:
     """Return a batch with `image` and, where it has labels, `label`; raises `UserError` for one without images."""
     if not isinstance(batch, Mapping):
         parts = batch if isinstance(batch, list | tuple) else [batch]
@@ -37,18 +37,18 @@ def named_batch(batch: Any, channels: int = 3) -> transforms.Batch:
     if (
         not isinstance(images, Tensor)
         or images.ndim != 4
-        or images.shape[1] != channels
+        or images.shape[1] != (channels or images.shape[1])
         or not images.is_floating_point()
     ):
         has = f"the keys {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
         found = f"{images.dtype} of shape {list(images.shape)}" if isinstance(images, Tensor) else f"none in {has}"
         raise UserError(
-            f"batch: images are a tensor of floats (B, {channels}, S, S), normalized; found {found}. {_ACCEPTED}"
+            f"batch: images are a tensor of floats (B, {channels or 3}, S, S), normalized; found {found}. {_ACCEPTED}"
         )
     return named
 
 
-def labeled_batch(batch: Any, classes: int, soft: bool = False, channels: int = 3) -> transforms.Batch:
+def labeled_batch(batch: Any, classes: int, soft: bool = False, channels: int | None = None) -> transforms.Batch:
     """Return a named batch whose labels are int64 `(B,)`; `soft`: or floats `(B, classes)`.
 
     Raises `UserError` for a batch without labels, and for those of other classes where they are on the CPU.

@@ -223,11 +223,11 @@ class ClassificationModule(base.TrainedModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Update the metrics under `val/`; returns `logits` for callbacks, and `logits_ema` of the averaged weights."""
-        return self._evaluate(batches.labeled_batch(batch, self._classes), "val")
+        return self._evaluate(batches.labeled_batch(batch, self._classes, channels=self.in_chans), "val")
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Update the metrics under `test/`; returns the same as a validation."""
-        return self._evaluate(batches.labeled_batch(batch, self._classes), "test")
+        return self._evaluate(batches.labeled_batch(batch, self._classes, channels=self.in_chans), "test")
 
     def reset_metrics(self) -> None:
         """Begin all metrics anew."""
@@ -291,7 +291,7 @@ class ClassificationModule(base.TrainedModule):
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
-        batch = batches.named_batch(batch)
+        batch = batches.named_batch(batch, self.in_chans)
         probabilities = (self.evaluated_logits(batch["image"]) / self.temperature).softmax(dim=-1)
         names = batch.get("file", [""] * len(probabilities))
         whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]

@@ -50,6 +50,11 @@ class Teacher:
             )
         self.source, self.size = config.source, config.teacher_size or network.image_size
         self._config, self._network = config, network.model.requires_grad_(False)
+        if network.in_chans != len(mean) and (network.in_chans, len(mean)) != (3, 1):
+            raise UserError(
+                f"model.distill.teacher {config.source!r}: it takes {network.in_chans} channels, and the data has "
+                f"{len(mean)} (data.channels). Give a teacher of as many; gray is repeated for a teacher of rgb."
+            )
         classes, self.feature_dim = probe(network, config)
         known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
         if class_map is None:
@@ -57,7 +62,7 @@ class Teacher:
         else:
             columns, self._match_note = mapped_classes(class_map, classes, known, class_names)
         self.columns = None if columns == list(range(classes)) else torch.tensor(columns)
-        # x * std_s + mean_s are the student's pixels; less mean_t and over std_t they are the teacher's: (1, 3, 1, 1)
+        # x * std_s + mean_s are the student's pixels; less mean_t and over std_t they are the teacher's: (1, C, 1, 1)
         mean_s, std_s, mean_t, std_t = (
             torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std, network.mean, network.std)
         )
@@ -196,7 +201,7 @@ def probe(network: open_network.OpenedNetwork, config: DistillConfig) -> tuple[i
     Raises `UserError` unless it is a classifier of images of its size, with features where the objective needs them.
     """
     size = config.teacher_size or network.image_size
-    image = torch.zeros(1, 3, size, size)
+    image = torch.zeros(1, network.in_chans, size, size)
     try:
         logits: Any = network.model(image)
     except Exception as error:  # whatever a network runs into with a size that it isn't made for
