@@ -35,7 +35,7 @@ def read_channels(
     Raises `WrongChannels` for an image of other channels, `ValueError` for numbers that are not finite, and what the
     readers raise.
     """
-    values = _with_channels_first(_stored(data, channels, exif_rotation), channels)
+    values = _channels_first(*_stored(data, channels, exif_rotation), channels)
     scaled = _scaled(values, intensity_range)
     if not np.isfinite(scaled).all():
         raise ValueError("it holds NaN or infinity")
@@ -44,24 +44,25 @@ def read_channels(
     return torch.from_numpy(np.ascontiguousarray(scaled, np.float32))
 
 
-def _stored(data: bytes, channels: int, exif_rotation: bool) -> NDArray[Any]:
-    """Return the values of a file: `(H, W)`, or with channels first or last."""
+def _stored(data: bytes, channels: int, exif_rotation: bool) -> tuple[NDArray[Any], bool]:
+    """Return the values of a file, `(H, W)` or with channels, and whether these are first for certain."""
     if data.startswith(_NPY):
-        return np.asarray(np.load(BytesIO(data), allow_pickle=False))
+        return np.asarray(np.load(BytesIO(data), allow_pickle=False)), False
     if data.startswith(_TIFF) and channels > 1:
-        return _tiff(data)
+        return _tiff(data), False
     if data.startswith(_PNG) and data[_PNG_BITS] == 16:  # PIL would reduce color to 8 bits
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        return decode_image(encoded, ImageReadMode.UNCHANGED).numpy()
+        return decode_image(encoded, ImageReadMode.UNCHANGED).numpy(), True
     picture: Image.Image = Image.open(BytesIO(data))
     bits = getattr(picture, "tag_v2", {}).get(_BITS, (8,))
     if picture.mode not in _GRAY and max(bits if isinstance(bits, tuple) else (bits,)) > 8:
-        return _tiff(data)
+        return _tiff(data), False
     if exif_rotation:
         picture = ImageOps.exif_transpose(picture)
     if channels == 1 and picture.mode not in _GRAY:
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    return np.asarray(picture)
+    pixels = np.asarray(picture)
+    return (np.moveaxis(pixels, 2, 0) if pixels.ndim == 3 else pixels[None]), True
 
 
 def _tiff(data: bytes) -> NDArray[Any]:
@@ -74,7 +75,7 @@ def _tiff(data: bytes) -> NDArray[Any]:
     return np.asarray(imread(BytesIO(data)))
 
 
-def _with_channels_first(values: NDArray[Any], channels: int) -> NDArray[Any]:
+def _channels_first(values: NDArray[Any], certain: bool, channels: int) -> NDArray[Any]:
     """Return `(channels, H, W)`, or for one channel also `(3 or 4, H, W)` of color."""
     while values.ndim > 3 and values.shape[0] == 1:
         values = values[0]
@@ -84,7 +85,7 @@ def _with_channels_first(values: NDArray[Any], channels: int) -> NDArray[Any]:
     if values.ndim != 3:
         raise WrongChannels(f"an array of {shown} is no image")
     for allowed in ((channels,), (2, 3, 4)) if channels == 1 else ((channels,),):
-        first, last = values.shape[0] in allowed, values.shape[2] in allowed
+        first, last = values.shape[0] in allowed, not certain and values.shape[2] in allowed
         if first and last:
             raise WrongChannels(f"in {shown}, channels may be first or last; store it in another size")
         if first or last:
