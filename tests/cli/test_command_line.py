@@ -16,7 +16,7 @@ from tests.cli.runs import fit, only_run, printed
 
 CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name != "sweeps")
 DESIGNS = [path for path in CONFIGS if path.parent == shipped_configs()]  # the others: test_configs.py, test_recipes.py
-LIGHT = ("fit", "predict", "cache-teacher", "sweep", "report", "benchmark", "export", "analyze")
+LIGHT = ("fit", "predict", "cache-teacher", "sweep", "report", "benchmark", "export", "analyze", "soup")
 
 
 def imported_by(code):

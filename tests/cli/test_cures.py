@@ -472,6 +472,8 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
         "tests/cli/test_checkpoint_mistakes.py::"
         "test_a_relative_path_of_a_run_is_named_with_the_folder_in_which_it_was_started",
     ),
+    "a soup of runs has no training": "tests/cli/test_soup.py::"
+    "test_a_soup_is_a_run_that_is_validated_predicted_pushed_and_exported",
     "or give another --folder": "tests/sweep/test_command.py::"
     "test_the_same_command_again_starts_nothing_and_a_changed_one_is_refused_with_the_difference",
     "ray start --head has started": "tests/sweep/engine/test_ray.py::"

@@ -13,7 +13,7 @@ from shvit_pl.cli import main
 from shvit_pl.fit.soup.making import average, choose_greedily, same_statistics, verdict
 from shvit_pl.fit.soup.members import note_on_starts, open_members
 from shvit_pl.models.open_network import open_network
-from tests.cli.runs import content, fit
+from tests.cli.runs import content, files_up_to, fit
 from tests.refusals import refusal, refused
 
 
@@ -192,9 +192,14 @@ def test_a_soup_is_a_run_that_is_validated_predicted_pushed_and_exported(method,
     card = Path("hub/README.md").read_text()
     assert f"a {method} [soup]" in card
     assert "| runs/tuned/version_1 |" in card
-    assert main(["export", str(soup), "--format=torch-export", "--output=soup.pt2", "--threads=1"]) == 0
+    assert main(["export", str(soup), "--format=torch-export", "--output=soup.pt2"]) == 0
     assert "a soup of runs has no training" in refusal(capsys, "fit", f"--ckpt_path={soup}/checkpoints/best.ckpt")
     assert fit(*TUNED, f"--model.init_from={soup}", "--run_name=next") == 0
+    with files_up_to(1_000_000):
+        message = refusal(capsys, "soup", "runs/tuned/version_0", "runs/tuned/version_1", "--output=full/soup")
+    assert "--output 'full/soup': can't be written" in message
+    assert not list(Path().glob("full/*"))
+    assert not list(Path("full").glob(".*"))
 
 
 def _validated(run, capsys):
