@@ -337,7 +337,8 @@ def shortened(message: str, parser: ArgumentParser) -> str:
         return " or ".join([ranges.wrong_number(number[1], number[2], number[3]), *_choices(text)])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
         name, value = wrong_value[1], wrong_value[2] or repr("")
-        is_list = "," in value and value[0] not in "[{" and re.search(r"\b(list|tuple)\[", text)
+        is_list = "," in value and value[0] not in "[{" and re.search(r"\b(list|tuple)\[", text) is not None
+        is_list |= "list[float]" in text and re.fullmatch(r"-?[\d.]+", value) is not None
         return f"{name} {value}: {f'write a list in brackets: [{value}]' if is_list else _allowed(text)}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
         name = ".".join(filter(None, key.groups()))

@@ -244,9 +244,10 @@ class DataConfig(SplitConfig):
             if isinstance(values, list) and (
                 len(values) != self.in_chans or not all(map(isfinite, values)) or (flag == "std" and min(values) <= 0)
             ):
+                shown = values if len(values) <= 4 else f"of {len(values)} numbers"
                 above = " above 0" if flag == "std" else ""
                 yield (
-                    f"data.{flag} {values}: allowed are auto and a number{above} for each channel, {self.in_chans} for "
+                    f"data.{flag} {shown}: allowed are auto and a number{above} for each channel, {self.in_chans} for "
                     f"data.channels {self.channels}. With a trained network, leave out all three."
                 )
         given = [flag for flag in ("mean", "std") if isinstance(getattr(self, flag), list)]

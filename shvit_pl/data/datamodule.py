@@ -57,7 +57,7 @@ class HFImageDataModule(DataModule):
         if key not in self._by_stage:
             choose: Any = splits.stream_rows if self.streams else sources.choose_rows
             self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
-            if not self.streams and config.intensity_range is None:
+            if not self.streams and config.intensity_range is None and config.is_rgb:
                 self._warn_of_dark_images(self._by_stage[key])
         chosen = self._by_stage[key]
         if shared and "train" not in chosen.by_stage:  # only to be evaluated
@@ -71,10 +71,10 @@ class HFImageDataModule(DataModule):
             self.trainer.limit_train_batches = config.steps_per_epoch or 1
         elif stage == "fit" and not self.streams:
             config.check_batch_size(len(self.chosen.by_stage["train"]), loaders.process()[0])
-        self._check_channels()
+        self._check_channels(stage)
         self._settle_normalization(stage)
 
-    def _check_channels(self) -> None:
+    def _check_channels(self, stage: str) -> None:
         """Raise `UserError` where the first image of a part has other channels than asked for."""
         if self.config.is_rgb or self.streams:
             return
@@ -86,10 +86,10 @@ class HFImageDataModule(DataModule):
             except decoding.BrokenImage as error:
                 if not isinstance(error.__cause__, decoding.WrongChannels):
                     continue  # a broken image may be skipped
-                raise UserError(
-                    f"data.channels {self.config.channels}: {error}. Give --data.channels the number that the images "
-                    "have, rgb or gray."
-                ) from error
+                advice = "Give --data.channels the number that the images have, rgb or gray."
+                if stage != "fit":
+                    advice = "Give images like those that the network was trained on."
+                raise UserError(f"data.channels {self.config.channels}: {error} {advice}") from error
 
     def _settle_normalization(self, stage: str) -> None:
         """Take mean and standard deviation as given, or measure them once, by one process for all."""
@@ -100,14 +100,14 @@ class HFImageDataModule(DataModule):
                 "numbers of the training (summary.json has them)."
             )
         if config.is_measured:
-            strategy = self.trainer.strategy if self.trainer is not None else None
+            trainer = self.trainer
             found: Any = None
-            if strategy is None or strategy.global_rank == 0:
+            if trainer is None or trainer.global_rank == 0:
                 try:
                     found = measuring.normalization(config, self.chosen, self._training_images())
                 except UserError as error:  # which the other processes wait for
                     found = str(error)
-            found = found if strategy is None else strategy.broadcast(found)
+            found = found if trainer is None else trainer.strategy.broadcast(found)
             if isinstance(found, str):
                 raise UserError(found)
             mean, std = map(list, found)

@@ -160,7 +160,7 @@ def _kept_values(data: bytes, where: str, channels: int, exif_rotation: bool, li
     except UserError:
         raise
     except WrongChannels as error:
-        raise BrokenImage(f"{where}: {error} (data.channels {'gray' if channels == 1 else channels}).") from error
+        raise BrokenImage(f"{where}: {error}.") from error
     except Exception as error:  # the readers raise whatever their parsing runs into
         raise BrokenImage(f"{where}: not a readable image ({first_line(error)}).") from error
 

@@ -139,7 +139,8 @@ def no_image(folder: Path) -> str | None:
     if any(name.lower().endswith((*_WITH_IMAGES, *_OF_ROWS, *_ARCHIVES)) for name in names):
         return None
     count = f"{len(names)} other file{'s' * (len(names) != 1)}, {_first(names)}" if names else "it has no files"
-    return f"no image in the folder ({count})"
+    arrays = any(name.lower().endswith(ARRAYS) for name in names)
+    return f"no image in the folder ({count})" + ("; with --data.channels, those of numpy are images" * arrays)
 
 
 ARRAYS = ".npy"  # of numpy: images where channels are asked for

@@ -19,6 +19,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 
 _RULES = 1  # raise it where the same images give other numbers than before
+_ROUNDING = 1e-6  # relative deviation of equal values that were resized
 _PIXELS = ("channels", "image_size", "crop_pct", "resize", "exif_rotation", "intensity_range")
 
 
@@ -35,9 +36,10 @@ def normalization(config: DataConfig, chosen: ChosenRows, batches: Iterable[Batc
         kept = json.loads(file.read_text())
         return tuple(kept["mean"]), tuple(kept["std"])
     mean, std = _measured(batches, len(chosen.by_stage["train"]))
-    if not min(std) > 0:
+    flat = [number for number, (m, s) in enumerate(zip(mean, std, strict=True), 1) if s <= _ROUNDING * abs(m)]
+    if flat:
         raise UserError(
-            f"data.std auto: channel {std.index(min(std)) + 1} of {len(std)} has the same value in all training images "
+            f"data.std auto: channel {flat[0]} of {len(std)} has the same value in all training images "
             "and can't be divided by its deviation. Give --data.mean and --data.std, or leave the channel out."
         )
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -48,15 +50,17 @@ def normalization(config: DataConfig, chosen: ChosenRows, batches: Iterable[Batc
 
 def _measured(batches: Iterable[Batch], images: int) -> tuple[Triple, Triple]:
     pixels, mean, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    reason = ""
     with new_progress() as bars:
         bar = bars.add_task("measuring mean and std", total=images)
         for batch in batches:
             for image, broken in zip(batch["image"], batch["broken"], strict=True):
                 if not broken:  # images one by one, so that the numbers don't depend on the batch
                     pixels, mean, squares = _joined(pixels, mean, squares, to_dtype(image, torch.float32, scale=True))
+                reason = reason or broken
             bars.advance(bar, len(batch["image"]))
     if pixels == 0:
-        raise UserError("data.mean auto: none of the training images can be read. Repair them, or give --data.mean.")
+        raise UserError(f"data.path: none of the {images} training images can be read: {reason} Repair them.")
     std = (squares / pixels).sqrt()
     return tuple(mean.tolist()), tuple(std.tolist())
 

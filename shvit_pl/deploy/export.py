@@ -129,8 +129,9 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
     side = opened.image_size
     example = f"torch.rand({options.batch or 1}, {opened.in_chans}, {side}, {side})"
     if options.format == "coreml":
-        picture = f"PIL.Image.open('FILE').convert('RGB').resize({side, side})"
-        example = picture if options.normalize and options.batch == 1 else f"{example}.numpy()"
+        mode = {1: "L", 3: "RGB"}.get(opened.in_chans)
+        picture = f"PIL.Image.open('FILE').convert({mode!r}).resize({side, side})"
+        example = picture if mode and options.normalize and options.batch == 1 else f"{example}.numpy()"
     say("", f"use it: {_USE[options.format].format(path=str(options.path), images=example)}")
 
 
@@ -144,7 +145,8 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, pa
     arguments: dict[str, Any] = {}  # those that only some formats' `save` has
     if options.format == "coreml":
         names = opened.class_names if options.softmax and single else None
-        arguments = {"half": options.graph_dtype == "fp16", "pixels": options.normalize and single, "classes": names}
+        pixels = options.normalize and single and opened.in_chans in (1, 3)  # CoreML knows no other images
+        arguments = {"half": options.graph_dtype == "fp16", "pixels": pixels, "classes": names}
     elif options.spec.dynamic:
         arguments = {"dynamic": options.batch is None, **({"opset": options.opset} if options.opset else {})}
     # CoreML's converter chooses the precision itself
@@ -157,12 +159,13 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, pa
 
 def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
     """Return labels and what a program must know to prepare images, as text; lists are JSON."""
-    pixels = "RGB pixels from 0 to 1"
+    pixels = opened.pixels
     return {
         "made_by": f"shvit-pl {__version__}",
         "weights": "averaged" if opened.averaged else "raw",
         "input": pixels if options.normalize else f"{pixels}, then (pixels - mean) / std",
         "output": "probabilities" if options.softmax else "logits",
+        **({} if opened.in_chans == 3 else {"channels": str(opened.in_chans)}),
         "image_size": str(opened.image_size),
         "resize": opened.resize,
         "crop_pct": str(opened.crop_pct),
@@ -258,12 +261,9 @@ def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str
     yield "file", f"{options.path}, {size(options.path) / 1e6:.1f} MB, {options.format}"
     if opened.fresh:
         yield "weights", "fresh, not trained"
-    kind = {1: "gray", 3: "RGB"}.get(opened.in_chans, f"{opened.in_chans}-channel")
-    pixels = f"{kind} pixels from 0 to 1" if options.normalize else f"normalized {kind}"
-    yield (
-        "input",
-        f"images: ({options.batch or 'any'}, {opened.in_chans}, {opened.image_size}, {opened.image_size}), {pixels}",
-    )
+    kind = {1: "gray", 3: "RGB"}.get(opened.in_chans, f"values of {opened.in_chans} channels")
+    shape = f"({options.batch or 'any'}, {opened.in_chans}, {opened.image_size}, {opened.image_size})"
+    yield "input", f"images: {shape}, {opened.pixels if options.normalize else f'normalized {kind}'}"
     names = opened.class_names
     labels = "no class names" if names is None else f"{len(names)} labels in the file"
     yield "output", f"{'probabilities' if options.softmax else 'logits'}; {labels}"

@@ -161,7 +161,8 @@ def save_coreml(
     import coremltools as ct
 
     shape = tuple(example.shape)
-    image = ct.ImageType(name="images", shape=shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
+    layout = ct.colorlayout.GRAYSCALE if shape[1] == 1 else ct.colorlayout.RGB
+    image = ct.ImageType(name="images", shape=shape, scale=1 / 255, color_layout=layout)
     network = ct.convert(
         exported(model, example, dynamic=False).run_decompositions({}),
         inputs=[image if pixels else ct.TensorType(name="images", shape=shape)],

@@ -59,7 +59,7 @@ class RealImages:
             resize=opened.resize,
             batch_size=2,
             num_workers=0,
-            channels={1: "gray", 3: "rgb"}.get(opened.in_chans, opened.in_chans),
+            channels=opened.channels,
             mean=list(opened.mean) if normalized else [0.0] * opened.in_chans,
             std=list(opened.std) if normalized else [1.0] * opened.in_chans,
         )
@@ -158,8 +158,13 @@ def verification_images(
                     else f"{own['path']!r} is not on this machine"
                 )
                 reason = f"as those of the run can't be read here: {shorten(why, 300, placeholder=' ...')}"
-    pictures, _ = images_of(config.EMBEDDED)
-    return pictures, f"images of digits, {reason}"
+    if opened.in_chans in (1, 3):
+        return images_of(config.EMBEDDED)[0], f"images of digits, {reason}"
+    pictures, _ = images_of(config.EMBEDDED, replace(opened, mean=(0.5,), std=(0.25,)))
+    if not normalized:  # with the spread of the run's images
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (opened.mean, opened.std))
+        pictures = (pictures - 0.5) / 0.25 * std + mean
+    return pictures.expand(-1, opened.in_chans, -1, -1).contiguous(), f"images of digits in each channel, {reason}"
 
 
 def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:

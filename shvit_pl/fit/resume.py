@@ -244,7 +244,7 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
         )
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
-    return {"model": {"design": design, "class_names": names}, "data": network.data}
+    return {"model": {"design": design, "class_names": names, "in_chans": network.in_chans}, "data": network.data}
 
 
 def _settings_of_detector(source: str) -> dict[str, Any]:

@@ -69,6 +69,21 @@ class OpenedNetwork:
         return len(self.mean)
 
     @property
+    def channels(self) -> str | int:
+        """The same as `data.channels` says it."""
+        return {1: "gray", 3: "rgb"}.get(self.in_chans, self.in_chans)
+
+    @property
+    def pixels(self) -> str:
+        """Its images in words, before they are normalized."""
+        if self.in_chans == 3:
+            return "RGB pixels from 0 to 1"
+        limits = (self.data or {}).get("intensity_range")
+        deep = f"those of {list(limits)} from 0 to 1" if limits else "those of 32 bits and floating-point as they are"
+        kind = "gray pixels" if self.in_chans == 1 else f"{self.in_chans} channels"
+        return f"{kind}, whole numbers of 8 or 16 bits from 0 to 1, {deep}"
+
+    @property
     def weights(self) -> str:
         """The kind of its weights: fresh, trained or averaged."""
         if self.fresh:
@@ -115,8 +130,8 @@ def open_network(
 
 def _evaluated(design: Design, classes: int, in_chans: int = 3) -> SHViT:
     """Build a design as it is evaluated: with one classifier."""
-    channels = {} if in_chans == 3 else {"in_chans": in_chans}
-    return build_network(replace(design, distilled=False, drop_path=0.0), num_classes=classes, **channels).eval()
+    single = replace(design, distilled=False, drop_path=0.0)
+    return build_network(single, num_classes=classes, in_chans=in_chans).eval()
 
 
 # ---- a shvit-pl checkpoint or run folder
@@ -205,18 +220,19 @@ def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arg
     if architecture not in _SHVITS:
         raise not_a_shvit(source.name, architecture)
     try:
-        design = _SHVITS[architecture] or design_of(
-            {key: value for key, value in arguments.items() if key != "in_chans"}
-        )  # without timm's additional arguments
+        design = _SHVITS[architecture] or design_of(arguments)  # without timm's additional arguments
         own, classes = [str(name) for name in cfg.get("label_names") or ()] or None, int(cfg["num_classes"])
         names, descriptions = class_names(cfg, classes)
         labels = own or descriptions
         if own is None and names and descriptions:  # ImageNet's ids are no labels to show, but names to find
             descriptions = [f"{name}, {text}" for name, text in zip(names, descriptions, strict=True)]
+        channels = int(cfg["input_size"][0])
         data = {"crop_pct": cfg["crop_pct"], **_data_of_run(source), "image_size": int(cfg["input_size"][-1])}
+        if channels != 3:
+            data |= {"channels": channels if channels > 1 else "gray", "mean": [*cfg["mean"]], "std": [*cfg["std"]]}
         network = OpenedNetwork(
             source.name,
-            _evaluated(design, classes, int(cfg["input_size"][0])),
+            _evaluated(design, classes, channels),
             "hub",
             data["image_size"],
             mean=tuple(cfg["mean"]),

@@ -160,7 +160,7 @@ def timm_key(key: str) -> str:
 def load_state(model: shvit.SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
     """Load tensors under timm's keys into `model`, as `load_weights` does; `source` is their name for messages."""
     own = model.state_dict()
-    state, adapted = _adapted_stem(own, state)
+    state, adapted = _adapted_stem(own, state, source)
     fitting = _fitting_backbone(own, state, source)
     if model.head_dist is None and "head_dist.l.weight" in state:
         state = _with_merged_heads(state)
@@ -179,13 +179,25 @@ def load_state(model: shvit.SHViT, state: dict[str, Tensor], source: str | Path)
     return LoadReport(str(source), len(fitting), tuple(reinitialized), unexpected, adapted)
 
 
-def _adapted_stem(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Fit the first convolution of RGB weights to other channels by timm; returns what was done in words."""
+def _adapted_stem(
+    own: Mapping[str, Tensor], state: dict[str, Tensor], source: str | Path
+) -> tuple[dict[str, Tensor], str]:
+    """Fit the first convolution of RGB weights to other channels by timm; returns what was done in words.
+
+    Raises `UserError` for weights of other channels than RGB and the network's.
+    """
     key = next((key for key in own if key.endswith(".weight") and own[key].ndim == 4), "")
-    if key not in state or state[key].ndim != 4 or (channels := own[key].shape[1]) == state[key].shape[1]:
+    if key not in state or own[key].shape[2:] != state[key].shape[2:] or own[key].shape[0] != state[key].shape[0]:
+        return state, ""  # another design, which is told of as such
+    channels, theirs = own[key].shape[1], state[key].shape[1]
+    if channels == theirs:
         return state, ""
-    if state[key].shape[1] != 3:  # a detector's and others are told as misfits
-        return state, ""
+    if theirs != 3:
+        fitting = {1: "gray"}.get(theirs, theirs)
+        raise UserError(
+            f"{str(source)!r}: these weights are for {theirs} channel{'s' * (theirs != 1)}, and the network has "
+            f"{channels}; only those of rgb are fitted to others. Give --data.channels {fitting}, or other weights."
+        )
     adapted = adapt_input_conv(channels, state[key]).contiguous()
     how = "summed to gray" if channels == 1 else f"repeated and scaled to {channels} channels"
     return {**state, key: adapted}, f"the stem's RGB weights {how}"

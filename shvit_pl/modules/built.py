@@ -252,6 +252,11 @@ class BuiltModule(L.LightningModule):
                 f"{'; '.join(report.reinitialized)}. Give --data.path the data that it was trained for, or train on "
                 "these with shvit-pl fit first."
             )
+        if report is not None and report.adapted:
+            raise UserError(
+                f"model.init_from {report.source!r}: its network takes rgb images. Leave data.channels out, or train "
+                "it for others with shvit-pl fit first."
+            )
         source = network_names.find_weights(str(self.config.init_from)) if report is not None else None
         if source is not None and source.kind == "checkpoint":
             with suppress(UserError):  # another program's

@@ -61,7 +61,9 @@ class ClassificationModule(base.TrainedModule):
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
         self.config.check_image_size(data.config.side)
-        self._adopt_channels(data.config)
+        known = 3 if self.model is not None and self.config.in_chans is None else self.config.in_chans
+        replace(self.config, in_chans=known).check_channels(data.config)
+        self._adopt_channels(data.config.in_chans)
         self.config.mix.check_batch_size(data.config.batch_size)
         super().use_data(data, stage)
         if stage == "fit":
@@ -72,22 +74,17 @@ class ClassificationModule(base.TrainedModule):
     @property
     def in_chans(self) -> int:
         """Channels of the images."""
-        return self.hparams.get("in_chans") or 3
+        return self.config.in_chans or 3
 
-    def _adopt_channels(self, data: Any) -> None:
-        """Take the channels of the data; raises `UserError` where the network has others."""
-        self.config.check_channels(data)
-        if self.model is None and data.in_chans != 3:
-            self.config = replace(self.config, in_chans=data.in_chans)
-            self.hparams["in_chans"] = data.in_chans
-        replace(self.config, in_chans=self.in_chans).check_channels(data)
+    def _adopt_channels(self, channels: int) -> None:
+        self.config = replace(self.config, in_chans=channels)
+        self.hparams["in_chans"] = channels
 
     def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
         """Take classes and channels in a checkpoint's settings; raises `UserError` when it doesn't fit."""
         super().expect(hparams, resumed, averaged)
-        if self.model is None and self.config.in_chans is None and hparams.get("in_chans") is not None:
-            self.config = replace(self.config, in_chans=hparams["in_chans"])
-            self.hparams["in_chans"] = hparams["in_chans"]
+        if self.model is None and self.config.in_chans is None:
+            self._adopt_channels(hparams.get("in_chans") or 3)
 
     def use_own_data(self, data: Any, stage: str) -> None:
         """Take the classes that a user's own data module names; raises `UserError` for weights by their images."""
@@ -103,9 +100,7 @@ class ClassificationModule(base.TrainedModule):
 
     def build(self, classes: int) -> SHViT:
         """Make the network for so many classes, its loss and its metrics."""
-        network = build_network(
-            self.design, num_classes=classes, **({} if self.in_chans == 3 else {"in_chans": self.in_chans})
-        )
+        network = build_network(self.design, num_classes=classes, in_chans=self.in_chans)
         network.set_grad_checkpointing(self.config.grad_checkpointing)
         smoothing = self.config.label_smoothing
         self.mixup = self.make_mixup()

@@ -126,6 +126,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
+def channels_of(dataset: Mapping[str, Any]) -> int:
+    """Return how many channels images have, by what a run's summary says of its dataset."""
+    channels = dataset.get("channels", "rgb")
+    return channels if isinstance(channels, int) else {"rgb": 3, "gray": 1}[channels]
+
+
 def finished_run(folder: Path) -> Path | None:
     """Return the newest run folder `version_<k>` in `folder` whose run ended well, if there is one."""
     return next((run for run in newest_runs(folder) if (run / SUMMARY).is_file()), None)
@@ -259,8 +265,7 @@ class FinishedRun:
     @property
     def in_chans(self) -> int:
         """Channels of the images."""
-        channels = self.dataset.get("channels", "rgb")
-        return channels if isinstance(channels, int) else {"rgb": 3, "gray": 1}[channels]
+        return channels_of(self.dataset)
 
     @property
     def dataset(self) -> dict[str, Any]:

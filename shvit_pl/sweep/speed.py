@@ -10,11 +10,12 @@ import torch
 from shvit_pl.deploy import measuring, optimization, options, timing
 from shvit_pl.designs.design import Fingerprint, design_of
 from shvit_pl.models import SHViT
+from shvit_pl.runs.folder import channels_of
 
 ROUNDS = 7
 SECONDS = 0.3  # the least time of a measurement
 _LAYOUT = torch.channels_last
-_Key = tuple[Fingerprint, int, int]  # a network, its classes, and the side of its images in pixels
+_Key = tuple[Fingerprint, int, int, int]  # a network, its classes, and the side in pixels and channels of its images
 
 
 def measure_speed(
@@ -34,13 +35,16 @@ def measure_speed(
     measured, models = {}, dict[_Key, torch.nn.Module]()
     for name, summary in cells.items():
         design, classes = design_of(summary["design"]), len(summary["classes"])
-        measured[name] = key = design.fingerprint, classes, summary["dataset"]["image_size"]
+        channels = channels_of(summary["dataset"])
+        measured[name] = key = design.fingerprint, classes, summary["dataset"]["image_size"], channels
         if key not in models:
-            model: torch.nn.Module = SHViT(replace(design, distilled=False), num_classes=classes).eval().fuse()
+            single = replace(design, distilled=False)
+            model: torch.nn.Module = SHViT(single, num_classes=classes, in_chans=channels).eval().fuse()
             models[key] = model.to(where).to(memory_format=_LAYOUT)
-    sizes = sorted({size for *_, size in models})
-    batches = {size: torch.randn(batch, 3, size, size).to(where, memory_format=_LAYOUT) for size in sizes}
-    images = {key: batches[key[2]] for key in models}
+    sizes = sorted({key[2] for key in models})
+    shapes = {key: (batch, key[3], key[2], key[2]) for key in models}
+    batches = {shape: torch.randn(shape).to(where, memory_format=_LAYOUT) for shape in sorted(set(shapes.values()))}
+    images = {key: batches[shape] for key, shape in shapes.items()}
     try:
         turns, reasons = {(key, "eager"): model for key, model in models.items()}, dict[_Key, str]()
         for done, (key, model) in enumerate(models.items(), start=1):

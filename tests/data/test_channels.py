@@ -68,9 +68,9 @@ def test_n_channels_are_found_first_or_last(first, store):
     ("shape", "channels", "words"),
     [
         ((4, 9, 4), 4, "channels may be first or last"),
-        ((9, 8, 5), 4, "9 x 8 x 5, which has no 4 channels"),
-        ((9, 8), 4, "1 x 9 x 8, which has no 4 channels"),
-        ((9, 8, 7), 1, "has no 1 channels"),
+        ((9, 8, 5), 4, "9 x 8 x 5, without 4 channels"),
+        ((9, 8), 4, "it has 1 channel, not 4"),
+        ((9, 8, 7), 1, "9 x 8 x 7, without 1 channel"),
     ],
 )
 def test_other_channels_are_refused(shape, channels, words):
@@ -139,7 +139,7 @@ def test_rgb_is_measured_as_numpy_does(tmp_path):
 
 
 def test_an_image_of_other_channels_is_named_at_once(folder):
-    with pytest.raises(UserError, match=r"data\.channels 4: .*\.npy: it is of 9 x 8 x 2, which has no 4 channels"):
+    with pytest.raises(UserError, match=r"data\.channels 4: .*\.npy: it is of 9 x 8 x 2, without 4 channels"):
         module(folder, channels=4).setup("fit")
     module(folder, channels=2).setup("fit")
 
