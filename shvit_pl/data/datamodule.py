@@ -82,7 +82,7 @@ class HFImageDataModule(DataModule):
         for rows in self.chosen.by_stage.values():
             stored = rows[0][column] if len(rows) else None
             try:
-                self._reader().decoded(stored or {}, "")
+                self._reader().decoded(stored or {}, "row 0")
             except decoding.BrokenImage as error:
                 if not isinstance(error.__cause__, decoding.WrongChannels):
                     continue  # a broken image may be skipped
@@ -183,7 +183,7 @@ class HFImageDataModule(DataModule):
             "": facts["validation"],
             **({"files": facts["files"]} if facts["files"] else {}),
             "images": f"{facts['image_size']} px; training: {facts['augmentation']}",
-            **_channel_row(facts),
+            **({"channels": row} if (row := sources.channels_in_words(facts)) else {}),
         }
 
     def per_class(self) -> list[int] | None:
@@ -303,10 +303,3 @@ class HFImageDataModule(DataModule):
             precision = trainer.precision_plugin.train_step_context
             step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # `StepSeed` has the same
         return transforms.finish_batch(batch, self.config, self.mean, self.std, self.mixup, step, precision)
-
-
-def _channel_row(facts: dict[str, Any]) -> dict[str, str]:
-    if "mean" not in facts:
-        return {}
-    mean, std = (" ".join(f"{value:.4g}" for value in facts[name]) for name in ("mean", "std"))
-    return {"channels": f"{facts.get('channels', 'rgb')}; mean {mean}, std {std}"}

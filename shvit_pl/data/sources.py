@@ -1,6 +1,6 @@
 """Several datasets as one: classes are joined by name, and each has its own images to train on and to validate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +67,14 @@ def described(source: dict[str, Any]) -> str:
     parts += [f"{source['classes']} class{'es' * (source['classes'] != 1)}"] if source["classes"] else []
     parts += [f"without {first_names(source['lacks'])}"] if source["lacks"] else []
     return ", ".join(parts)
+
+
+def channels_in_words(facts: Mapping[str, Any]) -> str:
+    """Return channels and normalization by what is known of a dataset; nothing for RGB normalized as ImageNet."""
+    if "mean" not in facts:
+        return ""
+    mean, std = (" ".join(f"{value:.4g}" for value in facts[name]) for name in ("mean", "std"))
+    return f"{facts.get('channels', 'rgb')}; mean {mean}, std {std}"
 
 
 def _of_one(opened: Opened, config: DataConfig, stage: str, trains: bool) -> tuple[dict[str, Dataset], list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
+from shvit_pl.data.sources import channels_in_words
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import NAMED, Design
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, row_of
@@ -44,7 +45,7 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         run,
         folder,
         target,
-        _metadata(run, target.name, in_timm is not None),
+        _metadata(run, target.name, in_timm is not None and run.in_chans == 3),
         sweep,
         timm_name=in_timm,
         metrics={
@@ -56,7 +57,20 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         comparison=_comparison(run),
         teacher=_teacher(run),
         max_classes=_MAX_CLASSES,
+        reading=_reading(run),
     )
+
+
+def _reading(run: FinishedRun) -> dict[str, str] | None:
+    """Return the arguments, as code, by which images of other channels than RGB are read; None for RGB."""
+    if run.in_chans == 3:
+        return None
+    data = run.config["data"]
+    limits = f"intensity_range={tuple(data['intensity_range'])}" if data["intensity_range"] else ""
+    read = filter(None, [str(run.in_chans), limits, "exif_rotation=True" * data["exif_rotation"]])
+    prepare = [str(run.image_size), f"crop_pct={data['crop_pct']}", f'resize="{data["resize"]}"']
+    file = "image.png" if run.in_chans == 1 else "image.tif"
+    return {"read": ", ".join(read), "prepare": ", ".join(prepare), "file": file}
 
 
 def _metadata(run: FinishedRun, name: str, in_timm: bool) -> ModelCardData:
@@ -90,6 +104,7 @@ def _recipe(run: FinishedRun) -> dict[str, str]:
     cropped = f"the central {crop:.1%} in evaluation" if crop < 1 else "no crop in evaluation"
     rows = {
         "images": images_of(run),
+        "channels": channels_in_words(run.dataset),
         "resolution": f"{data['image_size']} pixels, "
         + ("squashed to a square" if data["resize"] == "squash" else cropped),
         "augmentation": joined(

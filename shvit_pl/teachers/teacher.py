@@ -52,8 +52,9 @@ class Teacher:
         self._config, self._network = config, network.model.requires_grad_(False)
         if network.in_chans != len(mean) and (network.in_chans, len(mean)) != (3, 1):
             raise UserError(
-                f"model.distill.teacher {config.source!r}: it takes {network.in_chans} channels, and the data has "
-                f"{len(mean)} (data.channels). Give a teacher of as many; gray is repeated for a teacher of rgb."
+                f"model.distill.teacher {config.source!r}: it takes {network.channels} images (channels), and the data's "
+                f"are {channels_named(len(mean))} (data.channels). Give a teacher of the same; for one of rgb, gray is "
+                "repeated."
             )
         classes, self.feature_dim = probe(network, config)
         known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
