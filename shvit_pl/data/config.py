@@ -105,6 +105,8 @@ class DataConfig(SplitConfig):
     """Strength of brightness, contrast and saturation jitter; auto_augment other than 3a turns it off."""
     erasing: ranges.Probability = 0.0
     """Probability of an image to have a rectangle erased (the paper's: 0.25)."""
+    sampler: Literal["random", "balanced"] = "random"
+    """What an epoch draws: each image once, or as many of each class (balanced: images of small ones come repeatedly)."""
     repeats: ranges.FromOne = 1
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False
@@ -188,6 +190,9 @@ class DataConfig(SplitConfig):
                     "false without data.steps_per_epoch."
                 )
         yield from self._divisions()
+        if self.sampler == "balanced" and (self.streaming or self.repeats > 1):
+            other = "streaming true" if self.streaming else f"repeats {self.repeats}"
+            yield f"data.sampler balanced: impossible with data.{other}; leave out one of the two."
         if self.augment_on == "device" and not self.fits_device:
             wrong = "augment" if self.augment != "crop" else "auto_augment"
             yield (

@@ -19,7 +19,7 @@ import torch
 from timm.data import Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from shvit_pl.data import decoding, loaders, splits, transforms, views
+from shvit_pl.data import balanced, decoding, loaders, splits, transforms, views
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.config import DataConfig
 from shvit_pl.randomness import run_seed
@@ -107,6 +107,7 @@ class HFImageDataModule(DataModule):
             "train_images": self.rows("train"),
             "validation_images": self.rows("validate"),
             "images_per_class": self.per_class(),
+            "sampler": self.config.sampler,
             "validation": chosen.note,
             "files": chosen.files or None,
         }
@@ -127,6 +128,11 @@ class HFImageDataModule(DataModule):
         if self.streams or chosen.label_column is None or chosen.class_names is None:
             return None
         return splits.class_counts(chosen.by_stage["train"], chosen.label_column, len(chosen.class_names))
+
+    def drawn_per_class(self) -> list[int] | None:
+        """Return how often the images of each class count in training: the sampler may draw all alike."""
+        counts = self.per_class()
+        return [min(count, 1) for count in counts] if counts and self.config.sampler == "balanced" else counts
 
     # ---- loaders
 
@@ -151,6 +157,9 @@ class HFImageDataModule(DataModule):
             )
         dataset = loaders.ImageDataset(rows, reader, training=True)
         sampler: Sampler[Any] = loaders.TrainSampler(rows, self.seed, config.repeats)
+        if config.sampler == "balanced":
+            labels = splits.class_indices(rows, str(self.chosen.label_column))
+            sampler = balanced.BalancedSampler(labels, self.seed)
         if self._replay is not None:
             dataset = views.ReplayDataset(rows, reader, self._replay)
             sampler = views.ReplaySampler(self._replay, self.seed)

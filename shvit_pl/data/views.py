@@ -100,6 +100,8 @@ def check_replay(config: DataConfig) -> None:
     """Raise `UserError` for settings that can't train on cached logits."""
     check_stored(config)
     size = config.batch_size
+    if config.sampler != "random":
+        raise UserError(f"data.sampler {config.sampler}: impossible with model.distill.cache; leave out either.")
     if config.augment_on != "workers":
         raise UserError(f"data.augment_on {config.augment_on}: impossible with model.distill.cache; leave out either.")
     if size % 2:

@@ -116,6 +116,8 @@ class Classification(Task):
             MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
         with collected(mistakes):
             model.check_image_size(config.data.image_size)
+        with collected(mistakes):
+            model.check_sampling(config.data)
         return mistakes
 
     def settled(self, model: ClassificationConfig, data: images.DataConfig) -> images.DataConfig:

@@ -1,5 +1,6 @@
 """Image classification with a SHViT, and its metrics."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
 from shvit_pl.modules import base, batches
+from shvit_pl.modules.class_weights import balance, class_weights
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
 
@@ -36,7 +38,15 @@ class ClassificationModule(base.TrainedModule):
     model: SHViT | None
     metrics: nn.ModuleDict
     mixup: Mixup | None = None
+    label_weights: Tensor | None
+    """Weights `(classes,)` of the classes in the loss; None where all count alike."""
     _largest_batch = 0  # images of an evaluated batch
+
+    def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
+        super().__init__(config, **settings)
+        self.register_buffer("label_weights", None, persistent=False)
+        if self.class_names is not None and not isinstance(self.config.class_weights, str):
+            self.weigh_classes(None)
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
@@ -44,7 +54,21 @@ class ClassificationModule(base.TrainedModule):
         self.config.mix.check_batch_size(data.config.batch_size)
         super().use_data(data, stage)
         if stage == "fit":
+            self.config.check_sampling(data.config)
+            self.weigh_classes(data.drawn_per_class())
             data.mixup, data.mixing = self.make_mixup(), self.config.mix.description
+
+    def use_own_data(self, data: Any, stage: str) -> None:
+        """Take the classes that a user's own data module names; raises `UserError` for weights by their images."""
+        super().use_own_data(data, stage)
+        if stage == "fit" and self.class_names is not None:
+            self.weigh_classes(None)
+
+    def weigh_classes(self, counts: Sequence[int] | None) -> None:
+        """Weigh the classes in the loss, by the training images of each; raises `UserError` where that can't be."""
+        asked = self.config.class_weights
+        if asked is not None:
+            self.label_weights = class_weights(asked, self.class_names or [], counts)
 
     def build(self, classes: int) -> SHViT:
         """Make the network for so many classes, its loss and its metrics."""
@@ -77,6 +101,7 @@ class ClassificationModule(base.TrainedModule):
             "design": f"{design['name']}: patch {design['patch_size']}, {self.design.stages} stages, "
             f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
             "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
+            **balance(facts["dataset"]["images_per_class"], self.config.class_weights, facts["dataset"]["sampler"]),
         }
 
     def forward(self, images: Tensor) -> Any:
@@ -126,9 +151,18 @@ class ClassificationModule(base.TrainedModule):
 
     def loss_of_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of logits `(B, classes)` and classes `(B,)` or shares of them `(B, classes)`."""
+        if self.label_weights is not None:
+            return self._weighted_loss(logits, targets)
         criterion = SoftTargetCrossEntropy() if targets.ndim == 2 else self.criterion
         loss: Tensor = criterion(logits, targets)
         return loss
+
+    def _weighted_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean over the batch, where each class's share of a target counts as often as its weight says."""
+        smoothing = 0.0
+        if targets.ndim == 1:
+            targets, smoothing = nn.functional.one_hot(targets, self._classes).to(logits.dtype), self.config.label_smoothing
+        return nn.functional.cross_entropy(logits, targets, self.label_weights, label_smoothing=smoothing)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from math import isfinite
+from typing import Any, Literal, Self, get_args
 
 from shvit_pl.command_line.ranges import (
     Decay,
@@ -20,6 +21,9 @@ from shvit_pl.errors import UserError, check_fields, collected, error_prefix, re
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
+CountedWeights = Literal["balanced", "effective"]
+COUNTED_WEIGHTS = get_args(CountedWeights)
+ClassWeights = CountedWeights | list[float] | dict[str | int, float]
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,9 @@ class ClassificationConfig(TrainingConfig):
     """Knowledge distillation."""
     label_smoothing: Decay = 0.1
     """Share of the target spread over all classes."""
+    class_weights: ClassWeights | None = None
+    """Weights of the classes in the loss: balanced (by 1 / images), effective (by the effective number of images, beta
+    0.9999), a number for each class in their order, or {name: number}, where a class that isn't named has 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -217,6 +224,12 @@ class ClassificationConfig(TrainingConfig):
         distill, distilled = self.distill, self.design.distilled
         if isinstance(self.class_names, list) and len(self.class_names) < 2:
             yield f"model.class_names {self.class_names}: classification needs two classes or more."
+        if distill.teacher is not None and distill.alpha == 1 and self.class_weights is not None:
+            yield (
+                "model.class_weights: they weigh the labels' part of the loss, and model.distill.alpha 1 leaves none. "
+                "Leave them out, or set --model.distill.alpha 0.5."
+            )
+        yield from self._weight_mistakes()
         if distill.objective == "feature" and self.compile:
             yield (
                 "model.compile true: the objective feature reads the student's features, which are not compiled. Leave "
@@ -231,6 +244,33 @@ class ClassificationConfig(TrainingConfig):
             yield (
                 "model.design.distilled true: the second classifier would learn nothing with model.distill.heads "
                 "single or the objective feature. Leave it out."
+            )
+
+    def _weight_mistakes(self) -> Iterator[str]:
+        weights = self.class_weights
+        if weights is None or weights in COUNTED_WEIGHTS:
+            return
+        if not isinstance(weights, list | dict):
+            ways = f"{', '.join(COUNTED_WEIGHTS)}, a list of numbers and {{name: number}}"
+            yield f"model.class_weights {weights!r}: allowed are {ways}."
+            return
+        values = list(weights.values() if isinstance(weights, dict) else weights)
+        wrong = [value for value in values if not (isfinite(value) and value >= 0)]
+        if wrong or not any(values):
+            shown = f"{wrong[0]:g}" if wrong else f"of {len(values)} classes, all 0"
+            yield f"model.class_weights {shown}: allowed are numbers from 0, of which one is above 0."
+
+    def check_sampling(self, data: Any) -> None:
+        """Raise `UserError` where the weights need counts that a stream lacks, or the sampler equalizes already."""
+        asked = f"model.class_weights {self.class_weights}"
+        if self.class_weights not in COUNTED_WEIGHTS:
+            return
+        if data.streaming:
+            raise UserError(f"{asked}: the images of a stream's classes aren't known. Give numbers, or leave it out.")
+        if data.sampler != "random":
+            raise UserError(
+                f"{asked}: data.sampler {data.sampler} draws all classes equally often already, and both would correct "
+                "twice. Leave out one of the two."
             )
 
     def check_image_size(self, side: int | Literal["auto"]) -> None:
