@@ -12,6 +12,7 @@ import torch
 from rich import box
 from rich.progress import Progress, TaskID, TextColumn
 
+from shvit_pl.callbacks.ending import stopped_by
 from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.base import DataModule
@@ -45,6 +46,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
         self.console = plain_console(no_color=plain, soft_wrap=True)
         self._enabled = True
         self._total = self._first = self._shown = 0.0  # batches of the run, the first of this session, and seconds
+        self._steps = -1  # of the run
         self._began: float | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -64,15 +66,21 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the bar of the whole run, where a resumed run goes on."""
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        self._first, self._began = done + 1, None
+        self._count(trainer)
+        self._begin("train", self._total, done)
+
+    def _count(self, trainer: L.Trainer) -> None:
         epochs, steps = trainer.max_epochs or -1, trainer.max_steps
         of_epochs = trainer.num_training_batches * epochs if epochs > 0 else inf
         of_steps = StepCounts.of(trainer).batches_of(steps) if steps > 0 else inf
-        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-        self._total, self._first, self._began = min(of_epochs, of_steps), done + 1, None
-        self._begin("train", self._total, done)
+        self._total, self._steps = min(of_epochs, of_steps), steps
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Advance the bar; without one, print a line a minute, with the time left."""
+        if trainer.max_steps != self._steps:  # shortened
+            self._count(trainer)
         self._advance(_rate(trainer))
         now = time.monotonic()
         if self._began is None:  # after the first batch, which may compile
@@ -121,13 +129,14 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
         if self.plain or not (self._enabled and self.console.is_terminal):
             return
+        self._total = total
         self._bar = new_progress(self.console, TextColumn("{task.fields[rate]}", markup=False))
         self._task = self._bar.add_task(what, total=total, completed=completed, rate="")
         self._bar.start()
 
     def _advance(self, rate: str = "") -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=1, rate=rate)
+            self._bar.update(self._task, advance=1, total=self._total, rate=rate)
 
 
 def _rate(trainer: L.Trainer) -> str:
@@ -227,6 +236,11 @@ def _end_rows(trainer: L.Trainer, module: TrainedModule, summary: RunSummary) ->
         rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
     else:
         rows["best epoch"] = epoch_of(trainer, summary.best_epoch).strip()
+    if (reason := stopped_by(trainer)) is not None:
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        rows["stopped"] = (
+            f"after {epoch_of(trainer, summary.epochs).strip()} epochs: {reason}; learning rate {rate:.2g}"
+        )
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
     if throughput is not None and summary.has_trained and throughput.images:

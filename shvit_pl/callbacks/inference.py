@@ -175,6 +175,12 @@ class MetricsWriter(L.Callback):
 _CLOSE = 0.001  # for another decoder or precision
 
 
+def is_limited(trainer: L.Trainer) -> bool:
+    """Return whether a validation is of some batches only; 1 is one of them, and 1.0 all."""
+    limit = trainer.limit_val_batches
+    return isinstance(limit, int) or limit not in (None, 1.0)
+
+
 class PublishedAccuracy(L.Callback):
     """A comparison with the top-1 accuracy that is published for the weights from `source`."""
 
@@ -193,7 +199,7 @@ class PublishedAccuracy(L.Callback):
         """Compare, where the data is ImageNet's, and all of it."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         is_imagenet = (len(data.class_names), data.rows("validate")) == IMAGENET_SIZE
-        if self.expected is None or not is_imagenet or trainer.limit_val_batches != 1.0:
+        if self.expected is None or not is_imagenet or is_limited(trainer):
             return
         measured = float(trainer.callback_metrics["val/acc1"])
         verdict = "check the images, the order of the classes, data.image_size and data.crop_pct"

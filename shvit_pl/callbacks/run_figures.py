@@ -6,27 +6,27 @@ from typing import Any
 import lightning as L
 import torch
 from matplotlib.figure import Figure
-from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from shvit_pl.callbacks.run_curves import RunCurves, save_figure
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
-from shvit_pl.data import decoding, transforms
-from shvit_pl.modules.batches import named_batch
+from shvit_pl.data import transforms
+from shvit_pl.display import in_markdown
+from shvit_pl.files import write_rows
 from shvit_pl.plots import short_name
-from shvit_pl.runs.folder import EMA
+from shvit_pl.runs.folder import EMA, FIGURES
+from shvit_pl.runs.writing import run_folder
 
 _MOST_INPUTS = 32
 _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable
 
 
 class RunFigures(RunCurves):
-    """Figures of the first training batch, the run's curves and the confusion matrix of the best epoch's weights."""
+    """Figures of the first training batch, the run's curves, and of the best epoch's weights, as they are monitored.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._confusion: MulticlassConfusionMatrix | None = None
+    Those are the confusion matrix, the reliability diagram, and the table `figures/by_class.csv`.
+    """
 
     def inputs(self, trainer: L.Trainer, pl_module: Any, batch: Any) -> Figure:
         """Draw the inputs of the first batch as the network saw them."""
@@ -34,31 +34,22 @@ class RunFigures(RunCurves):
         images = transforms.denormalize(batch["image"], data.mean, data.std)
         return draw_inputs(images, batch["label"], list(pl_module.class_names or []))
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin a confusion matrix."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            matrix = MulticlassConfusionMatrix(
-                len(pl_module.class_names or []), ignore_index=decoding.IGNORED, validate_args=False
-            )
-            self._confusion = matrix.to(pl_module.device)
-
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
-        """Count the batch, as the weights classify it that the monitored metric is of."""
-        summary = find_callback(trainer, RunSummary)
-        if self._confusion is not None and summary is not None and isinstance(outputs, dict):
-            averaged = summary.monitor.endswith(EMA)
-            self._confusion.update(outputs[f"logits{EMA if averaged else ''}"], named_batch(batch)["label"])
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add to the curves; draw the confusion matrix of weights that are the best so far."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Add to the curves; draw weights that are the best so far."""
         super().on_validation_end(trainer, pl_module)
-        summary, matrix = find_callback(trainer, RunSummary), self._confusion
-        self._confusion = None
-        if summary is not None and summary.improved and matrix is not None and matrix.update_called:
-            counts, names = matrix.compute().cpu(), getattr(pl_module, "class_names", None)
-            save_figure(trainer, "confusion_matrix", draw_confusion(counts, list(names or [])))
+        summary, folder = find_callback(trainer, RunSummary), run_folder(trainer)
+        if summary is None or not summary.improved:
+            return
+        metrics = pl_module.by_class[EMA if summary.monitor.endswith(EMA) else "raw"]
+        names = list(pl_module.class_names or [])
+        save_figure(trainer, "confusion_matrix", draw_confusion(metrics.confusion.compute().cpu(), names))
+        save_figure(trainer, "reliability", draw_reliability(metrics.reliability(), metrics.values()["ece"]))
+        rows = metrics.table(names)
+        if folder is not None and trainer.is_global_zero:
+            write_rows(folder / FIGURES / "by_class.csv", rows)
+            for logger in trainer.loggers:
+                if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
+                    logger.experiment.add_text("by_class", _as_markdown(rows), trainer.global_step)
 
 
 def draw_inputs(images: torch.Tensor, labels: torch.Tensor, class_names: list[str]) -> Figure:
@@ -73,6 +64,31 @@ def draw_inputs(images: torch.Tensor, labels: torch.Tensor, class_names: list[st
     shown = ", ".join(short_name(class_names[label]) for label in labels[:8].tolist())
     axes.set_title(fill(f"training inputs after augmentation; first row: {shown}", 110), fontsize=9)
     return figure
+
+
+def draw_reliability(bins: dict[str, torch.Tensor], error: float) -> Figure:
+    """Draw a reliability diagram: accuracy over confidence by bins (Guo et al. 2017), and the share of the images."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = bins["images"] > 0
+    width = 1 / len(filled)
+    middles = (torch.arange(len(filled)) + 0.5) * width
+    axes.bar(middles[filled], bins["accuracy"][filled], width, edgecolor="white", label="accuracy")
+    axes.plot(bins["confidence"][filled], bins["confidence"][filled], "k.--", linewidth=1, label="as confident")
+    axes.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1), title=f"expected calibration error {error:.4f}")
+    axes.legend(frameon=False, loc="upper left")
+    below.bar(middles, bins["images"] / bins["images"].sum().clamp(min=1), width, edgecolor="white", color="gray")
+    below.set(xlabel="confidence (probability of the predicted class)", ylabel="share of images")
+    for each in (axes, below):
+        each.grid(alpha=0.3)
+    return figure
+
+
+def _as_markdown(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a table of Markdown, which TensorBoard shows."""
+    lines = [[in_markdown(cell) for cell in row] for row in (list(rows[0]), *(list(row.values()) for row in rows))]
+    lines = [["-" if cell == "None" else cell for cell in line] for line in lines]
+    return "\n".join(" | ".join(line) for line in (lines[0], ["---"] * len(lines[0]), *lines[1:]))
 
 
 def draw_confusion(matrix: torch.Tensor, class_names: list[str]) -> Figure:

@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from shvit_pl.callbacks.ending import FitIntoTime, stopped_by
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.base import DataModule
 from shvit_pl.display import counted
@@ -95,7 +96,7 @@ class RunSummary(L.Callback):
         Raises `UserError` for a run without a step, which is no result, unless it is an interrupted one's last session.
         """
         if not self.has_trained and (trainer.global_step == 0 or run_of(str(trainer.ckpt_path)) is None):
-            raise UserError(f"no step was run: {_stopped_by(trainer)}.")
+            raise UserError(f"no step was run: {stopped_by(trainer)}. Give it more or mend it, or leave it out.")
         if self.best_epoch is None:
             self.few_steps = pl_module.notes_on_few_steps()
         folder = run_folder(trainer)
@@ -128,6 +129,8 @@ class RunSummary(L.Callback):
             "last_metrics": validation_metrics(trainer),
             "best_checkpoint": best if self.best and (Path(self._folder) / best).is_file() else None,
             "extended_at": self.extended_at,
+            "stopped_by": stopped_by(trainer),
+            "shortened": getattr(find_callback(trainer, FitIntoTime), "note", None),
             "epochs_trained": trainer.current_epoch,
             "steps_trained": min(trainer.global_step, module.total_steps)
             if module.added_epochs
@@ -202,17 +205,6 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return None if peak is None else round(peak / 1e6, 1), "resident in the process"
-
-
-def _stopped_by(trainer: L.Trainer) -> str:
-    """Return why a run ended before its first step, and the next step."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    for timer in callbacks:
-        if isinstance(timer, L.pytorch.callbacks.Timer) and (timer.time_remaining() or 0) <= 0:
-            return "its time (trainer.max_time, or duration of a Timer) was over before; give it more"
-    own = [type(each).__name__ for each in callbacks if not type(each).__module__.startswith(("lightning", "shvit_pl"))]
-    stopped = f"trainer.callbacks {' or '.join(own)} stopped it" if own else "a callback stopped it"
-    return f"{stopped} (trainer.should_stop) before; mend it or leave it out"
 
 
 class PushToHub(L.Callback):

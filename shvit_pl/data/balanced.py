@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Generator, Tensor
 
 from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.randomness import generator_of
@@ -13,21 +14,24 @@ from shvit_pl.randomness import generator_of
 class BalancedSampler(TrainSampler):
     """As many draws of each class in every epoch, up to one, in a new order; the epoch keeps its length.
 
-    The image of a class is drawn with replacement. `labels` `(N,)` are the rows' classes; those without a row are none.
+    Of a large class an epoch draws a part, another each time; the images of a small one come repeatedly, all equally
+    often, up to one. `labels` `(N,)` are the rows' classes; a class without rows is none.
     """
 
     def __init__(self, labels: NDArray[np.int64], seed: int, shares: tuple[int, int] | None = None) -> None:
         super().__init__(labels, seed, shares=shares)
-        counts = np.bincount(labels)
-        self._order = torch.from_numpy(np.argsort(labels, kind="stable"))  # the rows, class by class
-        self._counts = torch.from_numpy(counts[counts > 0])
-        self._starts = self._counts.cumsum(0) - self._counts
+        self._rows_of = [torch.from_numpy(np.flatnonzero(labels == each)) for each in np.unique(labels)]
 
     def _rows(self) -> Iterator[int]:
-        generator = generator_of(self.seed, self.epoch)
-        classes = torch.randperm(len(self._counts), generator=generator)  # its first ones may have one draw more
-        drawn = classes[torch.arange(self.total_size) % len(classes)]
-        drawn = drawn[torch.randperm(self.total_size, generator=generator)]
-        shares = torch.rand(self.total_size, generator=generator, dtype=torch.float64)
-        rows = self._order[self._starts[drawn] + (shares * self._counts[drawn]).long()]
-        return iter(rows[self.rank :: self.num_replicas].tolist())
+        generator, classes = generator_of(self.seed, self.epoch), len(self._rows_of)
+        draws = torch.full((classes,), self.total_size // classes)
+        draws[torch.randperm(classes, generator=generator)[: self.total_size % classes]] += 1
+        drawn = [_repeated(rows, int(count), generator) for rows, count in zip(self._rows_of, draws, strict=True)]
+        order = torch.randperm(self.total_size, generator=generator)
+        return iter(torch.cat(drawn)[order][self.rank :: self.num_replicas].tolist())
+
+
+def _repeated(rows: Tensor, count: int, generator: Generator) -> Tensor:
+    """Return so many of the rows: permutations of all, one after the other."""
+    passes = [torch.randperm(len(rows), generator=generator) for _ in range(-(-count // len(rows)))]
+    return rows[torch.cat(passes)[:count]] if passes else rows[:0]

@@ -47,8 +47,9 @@ class DataModule(L.LightningDataModule):
         super().__init__()
         kind = self.settings_type
         check_fields((each.name for each in fields(kind)), settings, "data")
-        if isinstance(config, str | Path):
-            config, settings = None, {"path": str(config), **settings}
+        if isinstance(config, str | Path | list):
+            path = [*map(str, config)] if isinstance(config, list) else str(config)
+            config, settings = None, {"path": path, **settings}
         self.config = config or kind(**settings)
         self.save_hyperparameters(asdict(self.config), logger=False)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -129,9 +130,11 @@ class DataModule(L.LightningDataModule):
         """Raise `UserError` when a resumed training would read another version."""
         before, now = state_dict["commit"], self.chosen.commit
         if self.trainer is not None and self.trainer.state.fn == "fit" and now != before:
+            one = isinstance(self.config.path, str)
             raise UserError(
-                f"data.path {self.config.path!r}: the run saw the commit {before}, and now it is {now}. Go "
-                f"on with --data.revision {before} --allow_changes true, or start a new run."
+                f"data.path {self.config.path!r}: the run saw the commit {before}, and now it is {now}. "
+                + (f"Go on with --data.revision {before} --allow_changes true, or start a new run." * one)
+                + ("Start a new run, or give the datasets as files of one version." * (not one))
             )
 
     # ---- loaders

@@ -1,9 +1,10 @@
 """The data module's settings, checked before anything is opened."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from shvit_pl.command_line import ranges
 from shvit_pl.errors import UserError, refuse
@@ -12,6 +13,11 @@ EMBEDDED = "digits"
 THREE_AUGMENT = "3a"
 Augment = Literal["none", "shift", "crop"]
 Resize = Literal["crop", "squash"]
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
+    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+]  # fmt: skip
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)  # in ImageNet-C's order
 
 _AUGMENTATIONS: dict[Augment, str] = {
     "none": "not augmented",
@@ -79,8 +85,9 @@ class SplitConfig:
 class DataConfig(SplitConfig):
     """Data and augmentation."""
 
-    path: str = EMBEDDED
-    """digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset."""
+    path: list[str] | str = EMBEDDED  # type: ignore[assignment]
+    """digits (embedded), a folder of images, a folder or file of parquet or arrow, a table of paths, the id of a Hub
+    dataset, or a list of several such, joined by the names of their classes."""
     label_column: str | None = None
     """Label column, if the dataset has several."""
     delimiter: str | None = None
@@ -106,7 +113,7 @@ class DataConfig(SplitConfig):
     erasing: ranges.Probability = 0.0
     """Probability of an image to have a rectangle erased (the paper's: 0.25)."""
     sampler: Literal["random", "balanced"] = "random"
-    """What an epoch draws: each image once, or as many of each class (balanced: images of small ones come repeatedly)."""
+    """What an epoch draws: each image once, or as many of each class (balanced; images of small classes often)."""
     repeats: ranges.FromOne = 1
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False
@@ -169,6 +176,7 @@ class DataConfig(SplitConfig):
             )
 
     def _contradictions(self) -> Iterator[str]:
+        yield from self._sources()
         policy = self.auto_augment  # timm would ignore the parts that it doesn't know
         if policy is not None and policy != THREE_AUGMENT and not _RAND_AUGMENT.fullmatch(policy):
             yield (
@@ -222,4 +230,27 @@ class DataConfig(SplitConfig):
             yield (
                 f"data.validation_split {self.validation_split!r}: with data.fold {self.fold}, a part of the training "
                 "split is validated. Leave out one of the two (--data.fold null)."
+            )
+
+    def _sources(self) -> Iterator[str]:
+        """Yield a message for each mistake in a list of datasets; make a list of one its dataset."""
+        if isinstance(self.path, str):
+            return
+        if not self.path or "" in self.path:
+            yield f"data.path {self.path}: allowed are a dataset, or a list of several, such as [images, more.csv]."
+            return
+        if len(self.path) == 1:
+            object.__setattr__(self, "path", self.path[0])
+            return
+        places = [os.path.realpath(os.path.expanduser(path)) if path != EMBEDDED else path for path in self.path]
+        if len(set(places)) < len(places):
+            twice = next(path for path, place in zip(self.path, places, strict=True) if places.count(place) > 1)
+            yield f"data.path {self.path}: {twice!r} is in it twice; its images would count double. Keep one."
+        for flag in ("name", "revision"):
+            if (value := getattr(self, flag)) is not None:
+                yield f"data.{flag} {value!r}: it would be of each of {len(self.path)} datasets; leave it out."
+        if self.streaming:
+            yield (
+                f"data.path {self.path}: several datasets can't be streamed. Give one, or set --data.streaming false "
+                "without data.steps_per_epoch."
             )

@@ -19,7 +19,7 @@ import torch
 from timm.data import Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from shvit_pl.data import balanced, decoding, loaders, splits, transforms, views
+from shvit_pl.data import balanced, decoding, loaders, sources, splits, transforms, variants, views
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.config import DataConfig
 from shvit_pl.randomness import run_seed
@@ -53,7 +53,7 @@ class HFImageDataModule(DataModule):
         shared = self.held_out and not self.streams and stage != "predict"  # all such stages divide the same rows
         key = "fit" if shared else stage
         if key not in self._by_stage:
-            choose: Any = splits.stream_rows if self.streams else splits.choose_rows
+            choose: Any = splits.stream_rows if self.streams else sources.choose_rows
             self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
             if not self.streams and config.intensity_range is None:
                 self._warn_of_dark_images(self._by_stage[key])
@@ -98,12 +98,14 @@ class HFImageDataModule(DataModule):
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the dataset of a training, for `summary.json`."""
-        chosen, names = self.chosen, ("path", "name", "revision", "train_fraction", "streaming", "image_size")
+        chosen, names = self.chosen, ("name", "revision", "train_fraction", "streaming", "image_size")
         return {
+            "path": sources.joined_path(self.config.path),
             **{name: getattr(self.config, name) for name in names},
             **{name: value for name in ("fold", "split_by") if (value := getattr(self.config, name)) is not None},
             "augmentation": self.config.augmentation(self.mixing),
-            "commit": chosen.commit,
+            "commit": None if chosen.sources else chosen.commit,
+            **({"sources": list(chosen.sources)} if chosen.sources else {}),
             "train_images": self.rows("train"),
             "validation_images": self.rows("validate"),
             "images_per_class": self.per_class(),
@@ -117,6 +119,7 @@ class HFImageDataModule(DataModule):
         classes = counted_classes(self.class_names or [], facts["images_per_class"], "training images")
         return {
             "data": f"{described(facts)}, {classes}",
+            **{f"source {n}": sources.described(each) for n, each in enumerate(facts.get("sources", ()), start=1)},
             "": facts["validation"],
             **({"files": facts["files"]} if facts["files"] else {}),
             "images": f"{facts['image_size']} px; training: {facts['augmentation']}",
@@ -198,6 +201,15 @@ class HFImageDataModule(DataModule):
     def evaluated(self, stage: str = "validate") -> loaders.ImageDataset:
         """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
         return loaders.ImageDataset(self._counted(stage), self._reader())
+
+    def varied(self, vary: variants.Vary, stage: str = "validate", most: int | None = None) -> DataLoader[Any]:
+        """Load this process's share of a stage's images (of the first `most`), several versions of each; no stream."""
+        with self._set_up_for(stage):
+            dataset = variants.Variants(self.evaluated(stage), vary, most)
+            replicas, rank = loaders.process()
+            size = max(1, self.config.batch_size // vary.versions)
+            options = {**self._options(), "batch_size": size, "persistent_workers": False}
+            return DataLoader(dataset, sampler=range(rank, len(dataset), replicas), **options)
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[transforms.Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.

@@ -106,7 +106,7 @@ def divided(
     """
     groups, most, what = None, len(rows), "images"
     if config.split_by is not None:
-        groups, most = _numbered(_group_names(rows, config.split_by, others))
+        groups, most = _numbered(group_names(rows, config.split_by, others))
         what = f"groups by {config.split_by}"
     if most < 2:
         raise UserError(
@@ -156,11 +156,11 @@ def shared_with_test(splits: Mapping[str, Dataset], train: str, config: DataConf
 
 
 def _shared(splits: Mapping[str, Dataset], one: str, other: str, column: str, others: Sequence[str]) -> list[str]:
-    names = [set(_group_names(splits[name], column, others)) for name in (one, other)]
+    names = [set(group_names(splits[name], column, others)) for name in (one, other)]
     return sorted(names[0] & names[1])
 
 
-def _group_names(rows: Dataset, column: str, others: Sequence[str]) -> list[str]:
+def group_names(rows: Dataset, column: str, others: Sequence[str]) -> list[str]:
     """Return the group of each row of a split, as text; raises `UserError` for a column that can't be one of groups.
 
     `others` are the columns of images and labels.

@@ -13,7 +13,7 @@ from shvit_pl.compat import stratified_indices
 from shvit_pl.data import folds, tables
 from shvit_pl.data.config import DataConfig, SplitConfig
 from shvit_pl.data.folders import SPLITS
-from shvit_pl.data.opening import open_source
+from shvit_pl.data.opening import Opened, open_source
 from shvit_pl.errors import UserError, collected, did_you_mean, first_names, refuse
 
 _BOXES = {"objects", "bbox", "boxes"}  # columns of datasets for detection
@@ -45,6 +45,8 @@ class ChosenRows:
     """True if the validation rows are a part of the training split."""
     test_split: str = "test"
     """The split of the rows of `test`."""
+    sources: tuple[dict[str, Any], ...] = ()
+    """What is known of each of several datasets."""
 
 
 # ---- stored rows
@@ -57,17 +59,23 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     evaluated split count, and their classes are found by name among `known` ones. Raises `UserError` for what is not
     there, or ambiguous.
     """
-    sort = stage != "predict" or config.validation_split is not None
-    opened = open_source(config, sort=sort)
-    splits = DatasetDict(opened.splits)
-    origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
-    has_training = config.train_split in splits or config.train_split != "train"  # a wrong name is refused
+    opened = open_source(config, sort=stage != "predict" or config.validation_split is not None)
+    has_training = config.train_split in opened.splits or config.train_split != "train"  # a wrong name is refused
     is_trained_on = stage == "fit" or (stage != "predict" and held_out and has_training)
+    return choose_opened(opened, config, stage, is_trained_on, known)
+
+
+def choose_opened(
+    opened: Opened, config: DataConfig, stage: str, is_trained_on: bool, known: Sequence[str] = ()
+) -> ChosenRows:
+    """Choose columns and rows of an open dataset, as `choose_rows` does."""
+    splits, path = DatasetDict(opened.splits), str(config.path)
+    origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
     _check_names(splits, config, is_trained_on)
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
-    if sort and not opened.found:
-        tables.check_files(config.path, splits, image)
+    if not opened.found and (stage != "predict" or config.validation_split is not None):
+        tables.check_files(path, splits, image)
     if is_trained_on:
         return replace(_trained_on(splits, image, config), **origin)
     split = evaluated_split(splits, config, stage)
@@ -83,7 +91,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
         return chosen
     absent = [name for name in known if name not in classes]
     note = f"; no image of {first_names(absent)}" if absent else ""
-    by_stage = {stage: _numbered(rows, label, known)}
+    by_stage = {stage: numbered(rows, label, known)}
     return replace(chosen, by_stage=by_stage, class_names=list(known), note=f"{chosen.note}{note}")
 
 
@@ -97,7 +105,7 @@ def evaluated_split(splits: Mapping[str, Any], config: SplitConfig, stage: str) 
     split = config.validation_split or next((name for name in names if name in splits), None) or next(iter(splits))
     is_chosen = config.validation_split is not None or split == "test"
     if stage == "test" and not is_chosen and (len(splits) > 1 or split in _VALIDATION_NAMES):
-        raise _no_test_split(config.path, f"the splits are {', '.join(splits)}")
+        raise _no_test_split(str(config.path), f"the splits are {', '.join(splits)}")
     return split
 
 
@@ -116,7 +124,7 @@ def tested(chosen: Any, config: SplitConfig, named: bool) -> Any:
     split, stage = (str(config.validation_split), "validate") if named else (chosen.test_split, "test")
     if stage not in chosen.by_stage:
         which = " with labels" if _left_out("test") in chosen.note else ""
-        raise _no_test_split(config.path, "the validation images have chosen the checkpoint", which)
+        raise _no_test_split(str(config.path), "the validation images have chosen the checkpoint", which)
     rows = chosen.by_stage[stage]
     return replace(chosen, by_stage={**chosen.by_stage, "test": rows}, note=all_of(rows, split))
 
@@ -364,11 +372,11 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
     encoded = DatasetDict({name: splits[name] for name in names})
     for name, split in encoded.items():
         if not isinstance(split.features[column], ClassLabel):
-            encoded[name] = _numbered(split, column, classes)
+            encoded[name] = numbered(split, column, classes)
     return encoded, classes
 
 
-def _numbered(rows: Dataset, column: str, classes: Sequence[str]) -> Dataset:
+def numbered(rows: Dataset, column: str, classes: Sequence[str]) -> Dataset:
     """Number labels by their place in `classes`; in memory, as `class_encode_column` would write all images anew."""
     index = {label: position for position, label in enumerate(classes)}
     names = rows.features[column].names if isinstance(rows.features[column], ClassLabel) else None

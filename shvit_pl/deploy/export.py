@@ -24,6 +24,8 @@ from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import remove, replacing, size
 from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.runs.folder import run_of
+from shvit_pl.runs.robustness import read_measured, weights_of
 from shvit_pl.teachers.classes import same_classes
 
 _COMPARED = 64  # images
@@ -166,8 +168,18 @@ def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
         "crop_pct": str(opened.crop_pct),
         "mean": json.dumps(list(opened.mean)),
         "std": json.dumps(list(opened.std)),
+        **_temperature(opened),
         **({} if opened.class_names is None else {"labels": json.dumps(opened.class_names)}),
     }
+
+
+def _temperature(opened: OpenedNetwork) -> dict[str, str]:
+    """Return the temperature by which a program may divide the logits, where one was found for these weights."""
+    folder = opened.checkpoint and run_of(str(opened.checkpoint))
+    if opened.checkpoint is None or not folder:
+        return {}
+    found = read_measured(folder, weights_of(opened.checkpoint, opened.averaged)).get("calibration")
+    return {"temperature": str(found["temperature"])} if found else {}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shvit_pl.data import config, datamodule, decoding, loaders, transforms
+from shvit_pl.data import config, datamodule, decoding, loaders, sources, transforms
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import offline
 from shvit_pl.models.open_network import OpenedNetwork
@@ -47,8 +47,9 @@ class RealImages:
         settings: dict[str, Any] = {"path": path or config.EMBEDDED}
         if not path and opened.origin == "checkpoint":
             settings = own_settings(opened) or settings
-            if start := started_in(opened.checkpoint, settings["path"]):
-                raise UserError(explain_moved("data.path", settings["path"], start))
+            for each in [settings["path"]] if isinstance(settings["path"], str) else settings["path"]:
+                if start := started_in(opened.checkpoint, each):
+                    raise UserError(explain_moved("data.path", each, start))
             if streamed and (opened.data or {}).get("streaming"):
                 settings |= {"streaming": True, "steps_per_epoch": 1}
         self.data = datamodule.HFImageDataModule(
@@ -62,7 +63,7 @@ class RealImages:
         self.data.mean = tuple(opened.mean) if normalized else (0.0, 0.0, 0.0)
         self.data.std = tuple(opened.std) if normalized else (1.0, 1.0, 1.0)
         self.data.held_out = held_out
-        self.path, self.stage = str(settings["path"]), "validate"
+        self.path, self.stage = sources.joined_path(settings["path"]), "validate"
         try:
             self.data.setup("fit" if held_out else "validate")
         except UserError:
@@ -147,7 +148,9 @@ def verification_images(
             try:
                 return images_of(None, replace(opened, origin="checkpoint"), streamed=True)
             except Exception as error:  # files, decoders and `datasets` have errors of their own
-                start, is_here = started_in(opened.checkpoint, own["path"]), Path(own["path"]).expanduser().exists()
+                paths = [own["path"]] if isinstance(own["path"], str) else own["path"]
+                start = any(started_in(opened.checkpoint, path) for path in paths)
+                is_here = all(Path(path).expanduser().exists() for path in paths)
                 why = (
                     one_line(error).replace("data.path", "data")
                     if is_here or start

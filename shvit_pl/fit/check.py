@@ -14,6 +14,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit import lightning_cli, options, resume
 from shvit_pl.fit.tasks import TASKS, find_task
 from shvit_pl.modules.step_counts import StepCounts
+from shvit_pl.runs.folder import CORRUPTED, EMA
 
 # further settings that change a new run, or what is measured of it; a resumed run may change them
 _FRESH_RUN_SETTINGS = (
@@ -75,7 +76,8 @@ class FitCheck:
             cli.before_instantiate_classes()
         except MisconfigurationException as error:
             raise UserError(f"trainer: {one_line(error)}") from error
-        return resume.training_settings(cli.config) | {name: cli.config[name] for name in _FRESH_RUN_SETTINGS}
+        names = _FRESH_RUN_SETTINGS if cli.options.corruptions is None else (*_FRESH_RUN_SETTINGS, "corruptions")
+        return resume.training_settings(cli.config) | {name: cli.config[name] for name in names}
 
     def open(self, flags: Sequence[str]) -> Planned:
         """Open data, weights and teacher as a run with these flags would; raises `UserError` for mistakes in them."""
@@ -102,8 +104,13 @@ class FitCheck:
             data.side,
             trained=int(steps * batch_size),
             validated=int(validations * min(images, most)),
-            metrics=tuple(model.validation_metrics()) if validates else (),
+            metrics=(*model.validation_metrics(), *_at_end(cli.options)) if validates else (),
         )
+
+
+def _at_end(run: options.FitOptions) -> list[str]:
+    """Return the names of what is measured once, at the end of a run."""
+    return [f"{CORRUPTED}{EMA * run.monitor.endswith(EMA)}"] if run.corruptions is not None else []
 
 
 def _limited(batches: int, limit: int | float | None) -> int:

@@ -6,6 +6,7 @@ import re
 from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,6 +17,7 @@ from shvit_pl.compat import die_with_parent, parser_actions, trainer_parameters,
 from shvit_pl.errors import UserError
 from shvit_pl.fit.options import NOT_FLAGS, TrainerOptions, read_flags
 from shvit_pl.fit.tasks import TASKS, Task, find_task
+from shvit_pl.runs.folder import checkpoint_of_run
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
@@ -32,7 +34,7 @@ _NO_SUCH = re.compile(r"^(-*)([\w.]+): no such (flag|setting)", re.MULTILINE)
 
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands; `cache-teacher` takes the flags of fit."""
-    command, *flags = args
+    command, *flags = args = _with_run(args)
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that Lightning has started beside the first
         die_with_parent()
     if not {"-h", "--help"}.isdisjoint(flags):
@@ -49,6 +51,16 @@ def run(args: list[str]) -> None:
             raise
         task = find_task(command, read, read=False)
         raise UserError("\n".join(_named_task(line, command, task) for line in str(error).splitlines())) from error
+
+
+def _with_run(args: list[str]) -> list[str]:
+    """Return a command line whose first word, where it is a run's folder or checkpoint, is given by `--ckpt_path`."""
+    command, *flags = args
+    if command in ("validate", "test", "predict") and flags and not flags[0].startswith("-"):
+        place = Path(flags[0]).expanduser()
+        if checkpoint_of_run(place) is not None or place.is_file():
+            return [command, "--ckpt_path", *flags]
+    return args
 
 
 def _named_task(message: str, command: str, task: Task) -> str:

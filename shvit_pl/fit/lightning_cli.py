@@ -21,16 +21,17 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import checkpoints, console, inference, summary, throughput
+from shvit_pl.callbacks import checkpoints, console, ending, inference, robustness, summary, throughput
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.base import DataModule
+from shvit_pl.data.sources import joined_path
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.display import say
 from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, refuse
 from shvit_pl.files import check_writable, replacing
-from shvit_pl.fit import options, resume, users_parts
+from shvit_pl.fit import finding, measurements, options, resume, users_parts
 from shvit_pl.fit.tasks import find_task
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.base import TrainedModule
@@ -53,7 +54,9 @@ class ShvitCLI(LightningCLI):
     checkpoint: dict[str, Any] | None = None
     extended_at: float | None = None  # epochs of the ended run that is trained on
     asked = ""  # the flag that stands for a checkpoint which no flag names
-    trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
+    trained_on: str | list[str] | None = None  # the dataset of the weights that are measured, where it is known
+    asked_measures: Any = None  # beyond accuracy
+    watching: list[L.Callback] | None = None  # in place of what a fit keeps
     named_split: str | None = None  # validation_split of the command line, not of the weights' run
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -147,7 +150,7 @@ class ShvitCLI(LightningCLI):
             return
         self.trained_on = path = settings["data"].get("path", "")
         weights = self.config.ckpt_path or self.config.model.init_from
-        if path and (start := started_in(weights, path)):
+        if isinstance(path, str) and path and (start := started_in(weights, path)):
             self.trained_on = str(start / path)
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in self.task.dataset_settings}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
@@ -187,6 +190,9 @@ class ShvitCLI(LightningCLI):
 
     def run(self) -> None:
         """Open the data and run the command."""
+        if self.options.find is not None:
+            finding.find(self, self.options.find)
+            return
         if self.command == "fit" and self.options.push_to is not None:
             options.check_push(self.options.push_to, self.config.trainer)
         self.trainer = self.instantiate_trainer()
@@ -225,6 +231,9 @@ class ShvitCLI(LightningCLI):
         if self.checkpoint:
             with error_prefix(self.asked):
                 model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
+        if self.options.calibrated:
+            model.temperature = measurements.temperature_of(config.ckpt_path, config.model.use_ema)
+            _show(f"logits are divided by the temperature {model.temperature:.4f}")
         if self.trained_on is not None:
             data.held_out = data.has_chosen = resume.is_same_data(data.config.path, self.trained_on)
         if self.command == "test" and self._is_other_data():
@@ -238,9 +247,10 @@ class ShvitCLI(LightningCLI):
         with resume.relative_paths(config, None if fits else self.trained_on):
             data.setup(self.command)
         if not fits:
-            parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
+            parts = filter(None, (f"{joined_path(data.config.path)}: {data.chosen.note}", data.chosen.files))
             say("; ".join(parts))
         model.use_data(data, self.command)
+        self.asked_measures = None if fits else measurements.measurements(self.options, data)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
             options.check_monitors(self.options.monitor, options.parts_of(config.trainer, "callbacks"), logged)
@@ -260,7 +270,7 @@ class ShvitCLI(LightningCLI):
         return self.trained_on is None and data.path != self.task.embedded
 
     def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
-        if self.command != "fit" or config.trainer.fast_dev_run:
+        if self.command != "fit" or config.trainer.fast_dev_run or self.watching is not None:
             return []
         if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
@@ -282,6 +292,8 @@ class ShvitCLI(LightningCLI):
                 callbacks.append(ModelSummary())  # Lightning's choice would draw
         if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
+        if self.watching is not None:
+            return [*callbacks[1:], *self.watching]
         if self.command != "fit":
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
@@ -291,6 +303,8 @@ class ShvitCLI(LightningCLI):
                 weights = config.ckpt_path or config.model.init_from
                 output = chosen.output or "metrics.json"
                 callbacks.append(inference.MetricsWriter(output, self.command_line, weights, chosen.plain))
+                if self.asked_measures is not None:
+                    callbacks.append(robustness.Robustness(self.asked_measures, weights, output, chosen.plain))
             if self.command == "validate" and not self.checkpoint:
                 callbacks += self.task.measuring(config.model.init_from)
             return callbacks
@@ -302,7 +316,12 @@ class ShvitCLI(LightningCLI):
         ]
         if self.extended_at is not None:
             callbacks.append(checkpoints.Extension())
+        if names := measurements.corruption_names(chosen.corruptions):
+            callbacks.append(robustness.CorruptedAtEnd(names, chosen.plain))
         callbacks.append(summary.RunSummary(self.command_line, chosen.monitor, settings, self.extended_at))
+        if chosen.patience is not None:
+            callbacks.append(ending.Patience(chosen.monitor, int(chosen.patience)))
+        callbacks.append(ending.FitIntoTime())
         callbacks.append(self.task.figures())
         callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
         callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]

@@ -17,6 +17,7 @@ from shvit_pl.compat import cores_of_process
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse, visible
 from shvit_pl.files import CHAIN
+from shvit_pl.fit.measurements import ALL, corruption_names
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, DetectionMonitor, Monitor, checkpoint_of_run
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 NOT_FLAGS = {"verbose", "model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 _INSTEAD = {  # of callbacks that can't work here: they run the trainer within the trainer, or find no `backbone`
-    "BatchSizeFinder": "the largest batch that fits shows in shvit-pl benchmark --train",
-    "LearningRateFinder": "compare rates by shvit-pl sweep, with a grid of model.optim.lr",
+    "BatchSizeFinder": "use shvit-pl fit --find batch_size",
+    "LearningRateFinder": "use shvit-pl fit --find lr",
     "BackboneFinetuning": "use --model.init_from with --model.optim.layer_decay 0.7, for example",
     "BaseFinetuning": "derive a class of your own from it, or use --model.init_from with --model.optim.layer_decay",
 }
@@ -50,8 +51,12 @@ class FitOptions:
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
     """Metric that selects best.ckpt."""
+    patience: FromOne | None = None
+    """Stop after so many validations in a row without a better --monitor."""
     checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
+    find: Literal["lr", "batch_size"] | None = None
+    """Instead of training, try learning rates or batch sizes, and print and draw what is found."""
     extend_to: FromOne | None = None
     """Train an ended run on, in its folder, to so many epochs in all."""
     allow_changes: bool = False
@@ -62,6 +67,16 @@ class FitOptions:
     """Make a new Hub repo public."""
     optimize: bool = False
     """Compile for speed, except in fit."""
+    corruptions: list[str] | str | None = None
+    """Also measure on corrupted images, of validate, and of fit at its end: all, or names such as fog,snow."""
+    tta: Literal["flip", "five_crop"] | None = None
+    """Also measure by the mean of several views of each image; of validate."""
+    out_of_distribution: str | None = None
+    """Measure how well these images (as data.path) are told from the known classes'; of validate."""
+    calibrate: bool = False
+    """Find a temperature for the run's probabilities, and keep it; of validate."""
+    calibrated: bool = False
+    """Divide logits by the temperature that was found; of predict."""
     plain: bool = False
     """Plain lines for log files: no bars, no boxes."""
     threads: Threads | None = None
@@ -83,6 +98,8 @@ class FitOptions:
             mistakes.append(
                 f"output {self.output!r}: allowed is a file's name, such as results.csv, in a folder that exists."
             )
+        with collected(mistakes):
+            corruption_names(self.corruptions)
         if self.push_public and self.push_to is None:
             mistakes.append("push_public True: it belongs to --push_to user/name; leave it out.")
         refuse(mistakes)
@@ -125,10 +142,17 @@ class TrainerOptions:
 
 def read_flags(args: Sequence[str]) -> list[str]:
     """Return a command line with the paths of its configs, and a value for every switch."""
-    own = own_args(FitOptions, args)
+    own = [_with_list(name, text) for name, text in own_args(FitOptions, args)]
     return with_found_configs(
         [(f"--{name}" if text is None else f"--{name}={text}") if name else str(text) for name, text in own]
     )
+
+
+def _with_list(name: str, text: str | None) -> tuple[str, str | None]:
+    """Return a flag and its value, where that of `--corruptions` may be left out, or be names with commas."""
+    if name != "corruptions":
+        return name, text
+    return name, ALL if text is None else f"[{text}]" if "," in text and text[0] != "[" else text
 
 
 def parts_of(trainer: Namespace, flag: str) -> list[Any]:
@@ -206,6 +230,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"trainer.{limit} 0: {command} would do nothing; leave it out."
         if config.extend_to is not None:
             yield f"extend_to {config.extend_to}: {command} trains nothing; leave it out, or call shvit-pl fit."
+        if config.patience is not None:
+            yield f"patience {config.patience}: {command} trains nothing; leave it out."
         if path is None and source is None:
             yield (
                 "ckpt_path: give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt or, for weights without a run, such as "
@@ -216,6 +242,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
     else:
         if command == "cache-teacher" and config.extend_to is not None:
             yield f"extend_to {config.extend_to}: cache-teacher trains nothing; leave it out."
+        if command == "cache-teacher" and config.patience is not None:
+            yield f"patience {config.patience}: cache-teacher trains nothing; leave it out."
         if command == "cache-teacher" and path is not None:
             yield f"ckpt_path {path!r}: cache-teacher trains nothing; leave it out."
         if config.optimize:
@@ -224,6 +252,10 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"monitor {config.monitor}: there is no average; give {example}."
         if model.use_ema and model.ema.decay == 0 and model.init_from is None:
             yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
+    if config.find is not None:
+        yield from _find_mistakes(config, command, flags)
+    if config.patience is not None and command == "fit":
+        yield from _patience_mistakes(config)
     writes = command == "fit" and trainer.enable_checkpointing is not False and not trainer.fast_dev_run
     if writes and trainer.logger is False:
         yield (
@@ -235,6 +267,34 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {model.optim.agc} clips already; "
             "set one of the two to 0."
         )
+
+
+def _find_mistakes(config: Namespace, command: str, flags: Collection[str]) -> Iterator[str]:
+    """Yield a message where there is nothing to find, or something would be kept."""
+    find = f"find {config.find}"
+    if command != "fit":
+        yield f"{find}: for fit alone; leave it out."
+        return
+    for name in ("ckpt_path", "extend_to", "push_to", "patience"):
+        if config[name] is not None:
+            yield f"{find}: it begins a run and keeps nothing of it, so {name} has no use; leave out one of the two."
+    if config.find == "batch_size" and "--data.batch_size" in flags:
+        yield f"{find}: data.batch_size {config.data.batch_size} is what it looks for; leave out one of the two."
+
+
+def _patience_mistakes(config: Namespace) -> Iterator[str]:
+    """Yield a message where nothing is validated, or a callback of the user's has patience too."""
+    patience, trainer = f"patience {config.patience}", config.trainer
+    every, epochs = trainer.check_val_every_n_epoch or 1, trainer.max_epochs or -1
+    if trainer.limit_val_batches == 0:
+        yield f"{patience}: trainer.limit_val_batches 0 leaves nothing to watch; leave out one of the two."
+    if 0 < epochs < every:
+        yield (
+            f"{patience}: trainer.check_val_every_n_epoch {every} validates never in {epochs} epochs, which leaves "
+            "nothing to watch; give a lower one."
+        )
+    if any("EarlyStopping" in str(getattr(each, "class_path", "")) for each in parts_of(trainer, "callbacks")):
+        yield f"{patience}: trainer.callbacks has an EarlyStopping too; leave out one of the two."
 
 
 def _trainer_mistakes(config: Namespace) -> Iterator[str]:

@@ -264,22 +264,23 @@ def refuse_moved(config: Namespace, settings: Mapping[str, Any], weights: str, r
     of_run = dict(flat({name: settings[name] for name in ("model", "data")}))
     mistakes = []
     for flag in _PATHS:
-        path = config.get(flag)
-        start = started_in(weights, path) if path is not None and path == of_run.get(flag) else None
-        if start is not None and path is not None:
-            changes = ("Resume the run in that folder, or: ", " --allow_changes true") if resumed else ()
-            mistakes.append(explain_moved(flag, path, start, *changes))
+        given = config.get(flag)
+        same = given is not None and given == of_run.get(flag)
+        for path in given if isinstance(given, list) and same else [given] * same:
+            if (start := started_in(weights, path)) is not None:
+                changes = ("Resume the run in that folder, or: ", " --allow_changes true") if resumed else ()
+                mistakes.append(explain_moved(flag, path, start, *changes))
     refuse(mistakes)
 
 
 @contextmanager
-def relative_paths(config: Namespace, trained_on: str | None) -> Iterator[None]:
+def relative_paths(config: Namespace, trained_on: str | list[str] | None) -> Iterator[None]:
     """Say in the `UserError` of data that isn't here that its path is the run's, if it is."""
     try:
         yield
     except UserError as error:
         path = config.data.path
-        of_run = path is not None and path == trained_on and not Path(path).expanduser().is_absolute()
+        of_run = isinstance(path, str) and path == trained_on and not Path(path).expanduser().is_absolute()
         if not of_run or "no such f" not in str(error):
             raise
         raise UserError(
@@ -288,8 +289,12 @@ def relative_paths(config: Namespace, trained_on: str | None) -> Iterator[None]:
         ) from error
 
 
-def is_same_data(path: str, trained_on: str | None) -> bool:
-    """Return whether a dataset is the one of a training, however its folder is spelled."""
+def is_same_data(path: str | list[str], trained_on: str | list[str] | None) -> bool:
+    """Return whether a dataset, or several, is that of a training, however its folder is spelled."""
+    if isinstance(path, list) and isinstance(trained_on, list):
+        return len(path) == len(trained_on) and all(map(is_same_data, path, trained_on))
+    if isinstance(path, list) or isinstance(trained_on, list):
+        return False
     if path == trained_on or not trained_on or EMBEDDED in (path, trained_on):
         return path == trained_on
     one, other = (Path(each).expanduser() for each in (path, trained_on))

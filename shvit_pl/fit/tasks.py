@@ -16,6 +16,7 @@ from shvit_pl.command_line.config_files import read_config, shipped_configs
 from shvit_pl.data import config as images
 from shvit_pl.data.objects import config as objects
 from shvit_pl.errors import UserError, collected, did_you_mean
+from shvit_pl.fit import measurements
 from shvit_pl.fit.options import DetectionOptions, FitOptions, TaskName
 from shvit_pl.modules.config import ClassificationConfig, DetectionConfig, MixConfig, TrainingConfig
 from shvit_pl.runs.folder import checkpoint_of_run
@@ -102,6 +103,7 @@ class Classification(Task):
     def mistakes(self, config: Namespace, command: str) -> Iterator[str]:
         """Yield a message for each mistake in distillation and streaming."""
         model, trainer = config.model, config.trainer
+        yield from measurements.mistakes(config, command)
         for name, kind in (("teacher", "NAME"), ("cache", "FOLDER")):
             if command == "cache-teacher" and model.distill[name] is None:
                 yield f"model.distill.{name}: cache-teacher needs it; give --model.distill.{name} {kind}."
@@ -169,6 +171,7 @@ class Detection(Task):
             yield "task detection: distillation is for classification; leave it out."
         if config.optimize:
             yield "optimize true: for networks that classify images; leave it out."
+        yield from measurements.not_for_detectors(config)
         for name in ("draw", "score"):
             if config[name] is not None and command != "predict":
                 yield f"{name} {config[name]}: for predict alone; leave it out."

@@ -10,15 +10,25 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import NAMED, Design
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, row_of
-from shvit_pl.display import joined
+from shvit_pl.display import joined, shown
 from shvit_pl.hub.pages import eval_results, images_of, metadata, setting, training_rows, write_page
 from shvit_pl.hub.target import Target
 from shvit_pl.models.network_names import TIMM, is_path, repo_of
-from shvit_pl.runs.folder import FinishedRun, SweepChoice
+from shvit_pl.runs.folder import EMA, FIGURES, FinishedRun, SweepChoice
+from shvit_pl.runs.robustness import read_measured, weights_of
 
 _TASK = "image-classification"
-_METRICS = {"acc1": "top-1", "acc5": "top-5", "loss": "cross-entropy"}
+_METRICS = {
+    "acc1": "top-1",
+    "acc5": "top-5",
+    "acc1_macro": "balanced accuracy",
+    "f1_macro": "macro F1",
+    "auroc": "AUROC",
+    "ece": "calibration error",
+    "loss": "cross-entropy",
+}
 _MIXERS = {"conv": "convolution", "single_head": "single head", "multi_head": "multi-head"}
+_MAX_CONFUSIONS = 5
 _MAX_CLASSES = 30  # a longer list would fill the page
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -26,6 +36,9 @@ _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
     """Write `README.md` into a folder with the run's figures; run and sweep hold no paths of the machine any more."""
     in_timm = run.evaluated_design.timm_name
+    measured = read_measured(run.folder, weights_of(run.checkpoint, run.averaged))
+    if "corruptions" not in measured:  # those of other weights
+        (folder / FIGURES / "robustness.png").unlink(missing_ok=True)
     write_page(
         "card.md.j2",
         run,
@@ -37,7 +50,9 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         metrics={
             key: title for key, title in _METRICS.items() if any(key in values for values in run.results.values())
         },
+        **_classes(run),
         recipe=_recipe(run),
+        measured=measured,
         comparison=_comparison(run),
         teacher=_teacher(run),
         max_classes=_MAX_CLASSES,
@@ -55,6 +70,17 @@ def _metadata(run: FinishedRun, name: str, in_timm: bool) -> ModelCardData:
         tags=[_TASK, "timm", *(["transformers"] if in_timm else []), "shvit", "shvit-pl"],
         eval_results=eval_results(run, _TASK, kinds),
     )
+
+
+def _classes(run: FinishedRun) -> dict[str, Any]:
+    """Return the classes, the worst first where there are many, and confusions, if they are of these weights."""
+    if not run.is_best:
+        return {"by_class": [], "confusions": []}
+    ending = EMA * run.averaged
+    rows = run.summary.get(f"by_class{ending}", [])
+    if len(rows) > _MAX_CLASSES:
+        rows = sorted((row for row in rows if row["images"]), key=lambda row: row["f1"])
+    return {"by_class": rows, "confusions": run.summary.get(f"confusions{ending}", [])[:_MAX_CONFUSIONS]}
 
 
 def _recipe(run: FinishedRun) -> dict[str, str]:
@@ -76,6 +102,10 @@ def _recipe(run: FinishedRun) -> dict[str, str]:
         or "none",
         "mixing": joined(setting("Mixup", mix["mixup"]), setting("CutMix", mix["cutmix"])),
         "label smoothing": f"{model['label_smoothing']:g}",
+        "imbalance": joined(
+            f"class weights {shown(model['class_weights'])}" if model["class_weights"] is not None else "",
+            "classes drawn equally often" if data["sampler"] == "balanced" else "",
+        ),
         **training_rows(run),
     }
     return {name: text for name, text in rows.items() if text}

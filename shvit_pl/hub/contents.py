@@ -129,9 +129,10 @@ def _use_backbone(run: FinishedRun, target: Target) -> str:
     return f'{_imports(run)}; timm.create_model("{target.source}", pretrained=True, features_only=True)'
 
 
+_OF_CLASSIFIER = ("curves.png", "confusion_matrix.png", "reliability.png", "robustness.png")
 _OF_DETECTOR = ("curves.png", "class_ap.png", "precision_recall.png")
 _CONTENTS = {
-    "classification": Content(save_weights, write_card, _use_classifier, ("curves.png", "confusion_matrix.png")),
+    "classification": Content(save_weights, write_card, _use_classifier, _OF_CLASSIFIER),
     "detection": Content(
         _save_detector, write_detector_card, _use_detector, _OF_DETECTOR, ("detections.png",), (GRAPH,)
     ),

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from shvit_pl.data.sources import described
 from shvit_pl.display import counted, in_markdown, joined
 from shvit_pl.hub.target import Target
 from shvit_pl.runs.folder import FIGURES, FinishedRun, SweepChoice
@@ -56,9 +57,10 @@ def write_page(
 
 def metadata(run: FinishedRun, name: str, **own: Any) -> ModelCardData:
     """Return the metadata of a card: `own`, and those that every card has."""
-    repo, base = dataset_repo(run), run.summary.get("init_repo")
+    base = run.summary.get("init_repo")
+    repos = [str(each["path"]) for each in run.dataset.get("sources") or [run.dataset] if each["commit"]]
     began = {"base_model": base, "base_model_relation": "finetune"} if base else {}
-    return ModelCardData(license="mit", datasets=[repo] if repo else None, model_name=name, **own, **began)
+    return ModelCardData(license="mit", datasets=repos or None, model_name=name, **own, **began)
 
 
 def eval_results(run: FinishedRun, task: str, kinds: Mapping[str, tuple[str, str]]) -> list[EvalResult] | None:
@@ -90,6 +92,7 @@ def images_of(run: FinishedRun) -> str:
         f"{fraction:.0%} of the training images" if fraction < 1 else "",
         "streamed" if dataset.get("streaming") else "",
         dataset["validation"],
+        *map(described, dataset.get("sources", ())),
     )
 
 

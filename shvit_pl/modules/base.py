@@ -66,8 +66,7 @@ class TrainedModule(BuiltModule):
         for config in self.trainer.lr_scheduler_configs:
             scheduler: Any = config.scheduler  # its state holds the peaks of the run that was saved
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
-            for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
-                group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)
+            _set_rates(scheduler)
         self._statistics = YoungStatistics(self.model)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -192,6 +191,18 @@ class TrainedModule(BuiltModule):
         ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": config.interval}}
 
+    def shorten(self, steps: int) -> None:
+        """End the run after so many steps, and its schedule there."""
+        assert self.schedule is not None
+        epochs = self.counts.batches_of(steps) / self.counts.batches
+        shorter = optim.make_schedule(self.config.optim, self.global_batch, steps, epochs)
+        schedule = self.schedule = replace(shorter, peak=self.schedule.peak, shares=self.schedule.shares)
+        self.trainer.fit_loop.epoch_loop.max_steps = self.total_steps = steps
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler: Any = config.scheduler
+            scheduler.lr_lambdas = [lambda count: schedule(count)] * len(scheduler.lr_lambdas)
+            _set_rates(scheduler)
+
     def notes_on_few_steps(self) -> list[str]:
         """Return a line for each evaluation that stands on too few steps, with the next step."""
         notes, steps = [], self.trainer.global_step
@@ -236,3 +247,9 @@ class TrainedModule(BuiltModule):
     def _lr(self) -> Tensor:
         """Return the learning rate as a tensor on the CPU: logging a number would wait for a copy to the device."""
         return torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+
+
+def _set_rates(scheduler: Any) -> None:
+    """Give the optimizer the learning rates of the scheduler's step."""
+    for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+        group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)

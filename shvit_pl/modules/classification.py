@@ -12,14 +12,18 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.cost import Cost, cost
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
-from shvit_pl.modules import base, batches
+from shvit_pl.modules import base, batches, class_metrics
 from shvit_pl.modules.class_weights import balance, class_weights
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
+from shvit_pl.modules.users_metrics import make_users_metrics
 from shvit_pl.runs.folder import EMA
 
 _TOP_5_ABOVE = 5  # classes; with so few, acc5 would always be 1
+_MOST_CLASSES = 100  # of which each is in summary.json
+_SHOWN_CONFUSIONS = 3
 
 
 class ClassificationModule(base.TrainedModule):
@@ -37,7 +41,12 @@ class ClassificationModule(base.TrainedModule):
     config: ClassificationConfig
     model: SHViT | None
     metrics: nn.ModuleDict
+    users_metrics: nn.ModuleDict
+    by_class: nn.ModuleDict
+    """Metrics by class and confidence of the weights as they are (`raw`) and of the average (`_ema`)."""
     mixup: Mixup | None = None
+    temperature = 1.0
+    """Divides the logits of predictions."""
     label_weights: Tensor | None
     """Weights `(classes,)` of the classes in the loss; None where all count alike."""
     _largest_batch = 0  # images of an evaluated batch
@@ -77,7 +86,13 @@ class ClassificationModule(base.TrainedModule):
         smoothing = self.config.label_smoothing
         self.mixup = self.make_mixup()
         self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
-        self.metrics = make_metrics(classes, averaged=self.config.ema.decay > 0)
+        averaged = self.config.ema.decay > 0
+        self.metrics = make_metrics(classes, averaged)
+        users = MetricCollection(dict(make_users_metrics(self.config.metrics, classes)), compute_groups=False)
+        self.users_metrics = by_weights(users, averaged)
+        self.by_class = nn.ModuleDict(
+            {name: class_metrics.ClassMetrics(classes) for name in (["raw", EMA] if averaged else ["raw"])}
+        )
         return network
 
     def load(self, source: str) -> weights.LoadReport:
@@ -159,9 +174,9 @@ class ClassificationModule(base.TrainedModule):
 
     def _weighted_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the batch, where each class's share of a target counts as often as its weight says."""
-        smoothing = 0.0
-        if targets.ndim == 1:
-            targets, smoothing = nn.functional.one_hot(targets, self._classes).to(logits.dtype), self.config.label_smoothing
+        smoothing = self.config.label_smoothing if targets.ndim == 1 else 0.0  # soft targets have theirs
+        if targets.ndim == 1:  # torch would smooth classes in another way than soft targets
+            targets = nn.functional.one_hot(targets, self._classes).to(logits.dtype)
         return nn.functional.cross_entropy(logits, targets, self.label_weights, label_smoothing=smoothing)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -178,6 +193,8 @@ class ClassificationModule(base.TrainedModule):
     def validation_metrics(self) -> list[str]:
         """Return the names of what a validation logs."""
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
+        names += [f"val/{name}" for name in class_metrics.metric_names(self._classes)]
+        names += [f"val/{name}" for name in make_users_metrics(self.config.metrics, self._classes)]
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
@@ -191,6 +208,8 @@ class ClassificationModule(base.TrainedModule):
     def reset_metrics(self) -> None:
         """Begin all metrics anew."""
         for metrics in self.metrics.values():
+            metrics.reset()  # type: ignore[operator]
+        for metrics in (*self.by_class.values(), *self.users_metrics.values()):
             metrics.reset()  # type: ignore[operator]
 
     def _evaluate(self, batch: transforms.Batch, stage: str) -> dict[str, Tensor]:
@@ -206,11 +225,50 @@ class ClassificationModule(base.TrainedModule):
         assert isinstance(metrics, MetricCollection)
         metrics.update(logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
+        self.by_class[EMA if name.endswith(EMA) else "raw"].update(logits, labels)  # type: ignore[operator]
+        if len(users := self.users_metrics[name]):  # type: ignore[arg-type]
+            whole = labels != decoding.IGNORED
+            users.update(logits[whole].float(), labels[whole])  # type: ignore[operator]
+            self.log_dict(dict(users.items()), batch_size=len(labels))  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics by class and confidence."""
+        stage = "test" if self.trainer.testing else "val"
+        for weights_of, metrics in self.by_class.items():
+            ending = EMA if weights_of == EMA else ""
+            assert isinstance(metrics, class_metrics.ClassMetrics)
+            self.log_dict({f"{stage}/{name}{ending}": value for name, value in metrics.values().items()})
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def findings(self) -> dict[str, Any]:
+        """Return what the last evaluation has found: the commonest confusions and, up to 100 classes, each class."""
+        found, names = dict[str, Any](), list(self.class_names or ())
+        for weights_of, metrics in self.by_class.items():
+            ending = EMA if weights_of == EMA else ""
+            assert isinstance(metrics, class_metrics.ClassMetrics)
+            if len(names) <= _MOST_CLASSES:
+                found[f"by_class{ending}"] = metrics.table(names)
+            found[f"confusions{ending}"] = metrics.confusions(names)
+        return found
+
+    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
+        """Return the row of the last table that names the commonest confusions."""
+        pairs = [
+            f"{each['true']} as {each['predicted']} ({counted(each['images'], 'image')})"
+            for each in findings.get("confusions", [])[:_SHOWN_CONFUSIONS]
+        ]
+        return {"confusions": ", ".join(pairs)} if pairs else {}
+
+    def evaluated_logits(self, images: Tensor) -> Tensor:
+        """Return logits `(B, classes)` of the weights that predict."""
+        logits: Tensor = self._logits(self.evaluated, images).float()
+        return logits
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         batch = batches.named_batch(batch)
-        probabilities = self._logits(self.evaluated, batch["image"]).float().softmax(dim=-1)
+        probabilities = (self.evaluated_logits(batch["image"]) / self.temperature).softmax(dim=-1)
         names = batch.get("file", [""] * len(probabilities))
         whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]
         return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}
@@ -238,7 +296,11 @@ def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": CrossEntropy()}
     if classes > _TOP_5_ABOVE:
         metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
-    collection = MetricCollection(metrics, compute_groups=False)
+    return by_weights(MetricCollection(metrics, compute_groups=False), averaged)
+
+
+def by_weights(collection: MetricCollection, averaged: bool) -> nn.ModuleDict:
+    """Return copies of metrics for `val` and `test`; with `averaged` for both weights."""
     endings = ("", EMA) if averaged else ("",)
     return nn.ModuleDict(
         {

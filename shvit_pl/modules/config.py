@@ -211,6 +211,8 @@ class ClassificationConfig(TrainingConfig):
     """Knowledge distillation."""
     label_smoothing: Decay = 0.1
     """Share of the target spread over all classes."""
+    metrics: list[str | dict[str, Any]] = field(default_factory=list)
+    """Further metrics of torchmetrics, by class path or as class_path and init_args."""
     class_weights: ClassWeights | None = None
     """Weights of the classes in the loss: balanced (by 1 / images), effective (by the effective number of images, beta
     0.9999), a number for each class in their order, or {name: number}, where a class that isn't named has 1."""

@@ -30,16 +30,35 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 FIGURES = "figures"
 
 EMA = "_ema"  # ends the names of metrics that the averaged weights reach
-Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
+Monitor = Literal[
+    "val/acc1",
+    "val/acc1_ema",
+    "val/acc5",
+    "val/acc5_ema",
+    "val/loss",
+    "val/loss_ema",
+    "val/acc1_macro",
+    "val/acc1_macro_ema",
+    "val/f1_macro",
+    "val/f1_macro_ema",
+    "val/precision_macro",
+    "val/precision_macro_ema",
+    "val/auroc",
+    "val/auroc_ema",
+    "val/ece",
+    "val/ece_ema",
+]
 DetectionMonitor = Literal["val/map", "val/map_ema", "val/map_50", "val/map_50_ema", "val/mask_map", "val/mask_map_ema"]
 MONITORS: tuple[str, ...] = (*get_args(Monitor), *get_args(DetectionMonitor))
+CORRUPTED = "val/corrupted_acc1"  # mean accuracy over corruptions and strengths
+AT_END = (CORRUPTED, f"{CORRUPTED}{EMA}")  # metrics that are measured once, at the end of a run
 Weights = Literal["raw", "ema"]
 AVERAGED: dict[Weights | None, bool | None] = {None: None, "raw": False, "ema": True}  # take the moving average?
 
 
 def better(metric: str) -> Literal["min", "max"]:
-    """Return the direction that is better: a loss should be low, all else high."""
-    return "min" if "loss" in metric else "max"
+    """Return the direction that is better: a loss or calibration error should be low, all else high."""
+    return "min" if "loss" in metric or metric.removesuffix(EMA).endswith("/ece") else "max"
 
 
 def loss_beside(metric: str) -> str:

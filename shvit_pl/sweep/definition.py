@@ -32,7 +32,7 @@ _UNSET = "unset"
 
 @dataclass(frozen=True)
 class Point:
-    """One run: a cell and a seed."""
+    """One run: a cell and a seed, and a fold where there are folds."""
 
     key: str
     """Name of the point in the study, and of its run folder."""
@@ -40,6 +40,13 @@ class Point:
     choices: dict[str, Any]
     """Flags and values; empty where a search samples them."""
     seed: int
+    fold: int = 0
+    """Counted from 1; 0 without folds."""
+
+    @property
+    def label(self) -> str:
+        """Seed and fold: `seed 0`, or `seed 0, fold 2`."""
+        return f"seed {self.seed}" + f", fold {self.fold}" * bool(self.fold)
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,17 @@ class Definition:
     """Settings of `fit` that all runs begin with, flat, where they change the course of a training."""
     search: dict[str, Any] | None = None
     """Sampler, pruner and space of a search."""
+    folds: int = 0
+    """Folds of a cross-validation, in each of which every cell runs with every seed; 0 for none."""
 
     @cached_property
     def points(self) -> dict[str, Point]:
-        """The runs by their keys, seed after seed, so that a sweep that is cut short has whole seeds."""
-        folders, pairs = _folder_names(list(self.cells)), product(self.seeds, self.cells.items())
-        points = (Point(f"{folders[name]}_seed-{seed}", name, choices, seed) for seed, (name, choices) in pairs)
+        """The runs by their keys, seed after seed, so that a sweep that is cut short has whole seeds, or folds."""
+        folders, folds = _folder_names(list(self.cells)), range(1, self.folds + 1) if self.folds else (0,)
+        points = (
+            Point(f"{folders[name]}_seed-{seed}" + f"_fold-{fold}" * bool(fold), name, choices, seed, fold)
+            for seed, fold, (name, choices) in product(self.seeds, folds, self.cells.items())
+        )
         return {point.key: point for point in points}
 
     @property
@@ -68,7 +80,9 @@ class Definition:
         """The number of runs: `24 runs (8 cells, seeds 0, 1, 2)`."""
         if self.kind == "search":
             return f"{len(self.cells)} trials"
-        return f"{len(self.points)} runs ({len(self.cells)} cells, seeds {', '.join(map(str, self.seeds))})"
+        seeds = ", ".join(map(str, self.seeds))
+        folds = f", {self.folds} folds" * bool(self.folds)
+        return f"{len(self.points)} runs ({len(self.cells)} cells, seeds {seeds}{folds})"
 
     @property
     def pruner(self) -> str:
@@ -143,6 +157,9 @@ def _differences(before: Definition, now: Definition) -> Iterator[str]:
         yield from (f"{name} is gone" for name in gone)
     for name, choices in before.cells.items():
         yield from _changed(choices, now.cells.get(name, choices), f"{name}: ")
+    if before.folds != now.folds:
+        yield f"folds {before.folds or 'none'} -> {now.folds or 'none'}"
+        return
     yield from (f"seed {seed} is gone" for seed in before.seeds if seed not in now.seeds)
     yield from _changed(before.settings, now.settings)
     if not gone and set(before.seeds) <= set(now.seeds):

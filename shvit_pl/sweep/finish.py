@@ -92,10 +92,14 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
         raise UserError(
             f"{str(folder)!r}: the best run, {run.folder}, is not in the folder any more. Push another one."
         )
-    which = f"the best of its {len(cell.done)} seeds" if len(cell.done) > 1 else "its only run"
+    which = (
+        f"the best of its {len(cell.done)} {'runs' if results.folds else 'seeds'}"
+        if len(cell.done) > 1
+        else "its only run"
+    )
     reason = (
         f"This run is from the sweep '{results.title}', which compared {len(results.cells)} choices. It has the choice "
-        f"with the best mean {monitor(results.objectives)}, '{cell.name}', and is {which} (seed {run.seed}, "
+        f"with the best mean {monitor(results.objectives)}, '{cell.name}', and is {which} ({run.label}, "
         f"{score:.4f}). As the best of many, this value is slightly optimistic."
     )
     choices = [each.choices for each in results.cells]

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import reduce
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -19,7 +19,7 @@ from shvit_pl.command_line.parser import SECTIONS, check_extra, nearest_option, 
 from shvit_pl.display import TextTable, new_progress, plain_console, say, write_table
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
-from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
+from shvit_pl.runs.folder import AT_END, EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep import processes, watch
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
 from shvit_pl.sweep.engine.driver import Driver, Launch, Terminated
@@ -39,6 +39,7 @@ _SET_BY_SWEEP = {
     "trainer.default_root_dir": "set by --folder",
     "ckpt_path": "interrupted runs are resumed automatically",
     "extend_to": "a longer training is another sweep, with trainer.max_epochs in its file",
+    "find": "find the value first by fit, and give it here",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
     "trainer.fast_dev_run": "the sweep needs the run folder",
@@ -62,6 +63,9 @@ def start(
         file, of_file = read_sweep_file(path)
         mistakes += of_file
     fit = FitCheck([*(f"--config={config}" for config in (*file.base, *layers)), *flags])
+    if file.folds and "data.fold" not in fit.flags():
+        mistakes.append(f"--config {str(file.path)!r}: folds {file.folds}: for classification alone; leave it out.")
+        file = replace(file, folds=0)
     wrong = dict(flag_mistakes(file, flags, fit))
     mistakes += wrong.values()
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
@@ -102,6 +106,8 @@ def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Itera
     groups = known - SECTIONS.keys()  # such as trainer.callbacks, whose settings are flags too
     for prefix, name in [*(("--", name) for name in names), *((config, name) for name in file.varied)]:
         reason = _SET_BY_SWEEP.get(name) or ("set in the sweep file" if name in IN_FILE else None)
+        if name == "data.fold" and file.folds:
+            reason = f"set by folds {file.folds} in the sweep file"
         if name == "trainer.logger" and prefix == config:
             reason = "give it as a flag or in a config of fit, so that all runs have it"
         if reason is not None:
@@ -120,11 +126,12 @@ def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     settings, trainer = fit.settings(base), fit.cli.config.trainer
     refused = ["fast_dev_run"] * bool(trainer.fast_dev_run) + ["logger"] * (trainer.logger is False)
     refuse(f"trainer.{name} {trainer[name]}: the sweep needs the run folder; leave it out." for name in refused)
-    varied = tuple(f"{flag}." for flag in ("seed_everything", "monitor", *file.varied))
+    by_sweep = ("seed_everything", "monitor", *["data.fold"] * bool(file.folds))
+    varied = tuple(f"{flag}." for flag in (*by_sweep, *file.varied))
     fixed = {name: value for name, value in settings.items() if not f"{name}.".startswith(varied)}
     # values as they come back from the record
     cells, fixed, search = json.loads(json.dumps([file.cells, fixed, file.search], default=str))
-    return Definition(file.kind, cells, file.seeds, file.objectives, fixed, search)
+    return Definition(file.kind, cells, file.seeds, file.objectives, fixed, search, file.folds)
 
 
 class OpenedCell(NamedTuple):
@@ -151,9 +158,12 @@ def open_cells(
     mistakes: dict[str, list[str]] = {}  # names of the cells that have it, by mistake
     for name, choices in cells.items():
         flags = reduce(without_flag, wrong, [*base, *as_flags(choices)])
+        flags += [f"--data.fold=1/{file.folds}"] * bool(file.folds)
         try:
             planned = fit.open(flags)
-            if missing := ", ".join(sorted({*file.objectives} & {*MONITORS} - {*planned.metrics})):
+            if missing := ", ".join(sorted({*file.objectives} & {*MONITORS, *AT_END} - {*planned.metrics})):
+                if missing in AT_END and not any(name in AT_END for name in planned.metrics):
+                    raise UserError(f"objective {missing}: not measured here; give --corruptions all too.")
                 logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
                 average = "; an average is kept with --model.ema.decay" if EMA in missing else ""
                 raise UserError(f"objective {missing}: not logged here; {logged}{average}.")
@@ -167,6 +177,8 @@ def open_cells(
 
 def _with_cells(mistake: str, names: Sequence[str], count: int, file: SweepFile) -> str:
     """Return a mistake with the number of its cells and the name of the first; with the file where all have it."""
+    if file.folds and mistake.startswith(("data.fold", "data.validation_split")):
+        mistake = f"folds {file.folds}: {mistake}"
     if len(names) == count:
         return f"--config {str(file.path)!r}: {mistake}" if mistake.startswith(tuple(file.varied)) else mistake
     first = shorten(names[0], _NAME_LENGTH, placeholder=" ...")

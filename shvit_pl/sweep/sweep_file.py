@@ -16,16 +16,16 @@ from optuna.distributions import CategoricalDistribution
 from shvit_pl.command_line.config_files import find_config, flat, read_config
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, collected, did_you_mean
-from shvit_pl.runs.folder import MONITORS, better
+from shvit_pl.runs.folder import AT_END, MONITORS, better
 from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
 from shvit_pl.sweep.engine.study import PRUNERS, SAMPLERS
 from shvit_pl.sweep.space import count_points, distribution, whole_numbers
 
 KINDS: tuple[Kind, ...] = ("grid", "list", "search")
-_KEYS = ("base", *KINDS, "seeds", "objective")
+_KEYS = ("base", *KINDS, "seeds", "folds", "objective")
 _SEARCH_KEYS = ("n_trials", "sampler", "pruner", "space")
 IN_FILE = {*_KEYS, "seed", *_SEARCH_KEYS}  # keys of a sweep file, which are no flags
-_DIRECTIONS: dict[str, Direction] = {name: better(name) for name in MONITORS} | COSTS
+_DIRECTIONS: dict[str, Direction] = {name: better(name) for name in (*MONITORS, *AT_END)} | COSTS
 _SHIPPED = "cli_configs/sweeps/macro.yaml"
 _RANGE_EXAMPLE = "{low: 1.0e-4, high: 1.0e-2, log: true}"
 _VALUE_LENGTH = 40  # characters of a value in a cell's name
@@ -51,6 +51,8 @@ class SweepFile:
     objectives: dict[str, Direction] = field(default_factory=lambda: {"val/acc1": "max"})
     n_trials: int | None = None
     """Trials that a search asks for."""
+    folds: int = 0
+    """Folds of a cross-validation, each of which every cell and seed runs in; 0 for none."""
 
     @property
     def varied(self) -> list[str]:
@@ -100,8 +102,14 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
         seeds = [0]
     elif "search" in kinds and len(seeds) > 1:
         mistakes.append(f"seeds {short(seeds)}: a search has one seed; repeat the best trials with several in a list.")
+    folds = content.get("folds", 0)
+    if "folds" in content and (type(folds) is not int or folds < 2):
+        mistakes.append(f"folds {short(folds)}: allowed are whole numbers from 2, such as 5; leave it out for none.")
+        folds = 0
+    elif folds and "search" in kinds:
+        mistakes.append(f"folds {folds}: a search runs each trial once; repeat the best trials with folds in a list.")
     base = tuple(_read_base(content.get("base", []), Path(path), mistakes))
-    file = SweepFile(Path(path), base, (kinds or KINDS)[0], cells, search, tuple(seeds), objectives, n_trials)
+    file = SweepFile(Path(path), base, (kinds or KINDS)[0], cells, search, tuple(seeds), objectives, n_trials, folds)
     return file, [f"--config {path!r}: {mistake}" for mistake in mistakes]
 
 

@@ -90,7 +90,7 @@ class LiveTable:
                 log.seek(max(0, log.seek(0, 2) - 2000))
                 last = " ".join((log.read().decode(errors="replace").splitlines() or [""])[-1].split())
             text = Text("starting" if last.startswith("$") else visible(last), "dim", end="")
-            runs.add_row(visible(f"  {run.point.cell}"), f"seed {run.point.seed}", duration(run.seconds), text)
+            runs.add_row(visible(f"  {run.point.cell}"), run.point.label, duration(run.seconds), text)
         best = ""
         if status.best is not None:
             objective, value = next(iter(status.objectives)), status.best.values[0]
@@ -104,4 +104,4 @@ def duration(seconds: float) -> str:
 
 
 def _name(run: RunStatus) -> str:
-    return f"{run.point.cell}, seed {run.point.seed}"
+    return f"{run.point.cell}, {run.point.label}"

@@ -518,10 +518,19 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
         ("To learn boxes (COCO, YOLO), give", " To learn boxes, give"),
         "tests/data/objects/test_reading.py::test_a_classifier_is_told_which_task_boxes_are_for",
     ),
+    "they weigh the labels' part of the loss": "tests/modules/test_class_weights.py::"
+    "test_in_distillation_they_weigh_the_labels_part_alone",
+    "the small ones may be neglected": "tests/modules/test_class_weights.py::"
+    "test_a_line_says_the_ratio_and_above_10_what_to_do",
+    **dict.fromkeys(
+        ("use shvit-pl fit --find batch_size", "use shvit-pl fit --find lr"),
+        "tests/cli/test_finding.py::test_what_is_found_is_printed_and_drawn_and_nothing_else_is_left",
+    ),
     "a split with objects by --data.": "tests/data/objects/test_reading.py::"
     "test_a_split_without_objects_is_refused_before_the_run",
     "as shvit-pl push --backbone writes": "tests/cli/test_detection.py::test_a_detector_begins_no_classification",
     "also with --task detection": "tests/hub/test_detectors.py::test_what_it_is_not_for_is_one_message",
+    "several datasets can't be streamed": "tests/data/test_sources.py::test_what_can_not_be_joined_is_refused",
     "it isn't in the header of": "tests/data/test_tables.py::test_a_wrong_delimiter_is_refused_with_the_right_one",
     "folder, or at --data.root FOLDER": "tests/data/test_tables.py::"
     "test_relative_paths_begin_at_the_root_and_absolute_ones_are_as_they_are",
@@ -529,8 +538,12 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "test_groups_in_two_splits_are_refused_in_validation_and_told_in_the_test",
     "that run is of {}; give --task": "tests/cli/test_detection.py::"
     "test_to_go_on_with_the_last_run_needs_the_task_or_a_config",
-    "the run saw the commit": "tests/data/test_opening.py::"
+    "Go on with --data.revision": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
+    "a temperature is kept in a run's folder; give": "tests/cli/test_robustness.py::"
+    "test_a_temperature_belongs_to_a_run",
+    "not measured here; give --corruptions": "tests/sweep/test_checks.py::"
+    "test_a_sweep_by_corrupted_images_measures_them",
 }
 NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a refusal
     "--image_size or --device", "--image_size, --batch_size or --dtype",  # memory: any smaller value may do

@@ -85,9 +85,9 @@ TRAINER = [
     ([CALLBACK.replace("/acc", "/loss"), "--trainer.limit_val_batches=0"], ["EarlyStopping val/loss", "train/loss"]),
     *(
         ([f"--trainer.callbacks={name}"], [f"trainer.callbacks {name}: not available", instead])
-        for name, instead in {"BatchSizeFinder": "--train", "BackboneFinetuning": "layer_decay"}.items()
+        for name, instead in {"BatchSizeFinder": "--find batch_size", "BackboneFinetuning": "layer_decay"}.items()
     ),
-    (["--trainer.callbacks+=LearningRateFinder"], ["trainer.callbacks LearningRateFinder", "shvit-pl sweep"]),
+    (["--trainer.callbacks+=LearningRateFinder"], ["trainer.callbacks LearningRateFinder", "--find lr"]),
     (["--config=s9.yaml"], ["--config 's9.yaml'", "no such file", "s1.yaml"]),
     (["--run_name", "-dash"], ["--run_name -dash", "needs '=': --run_name=-dash"]),
     (["--data.path", "-folder"], ["needs '=': --data.path=-folder"]),

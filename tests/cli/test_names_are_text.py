@@ -68,9 +68,11 @@ def test_the_runs_table_shows_them_as_they_are(trained, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert read_summary(trained)["classes"] == sorted(NAMES)
     assert {path.name for path in (trained / "figures").iterdir()} == {
+        "by_class.csv",
         "confusion_matrix.png",
         "curves.png",
         "inputs.png",
+        "reliability.png",
     }
     assert main(["validate", f"--ckpt_path={trained}"]) == 0
     assert "set [old] $x$ a: b # c.tsv" in capsys.readouterr().out
@@ -165,7 +167,7 @@ def test_tensorboard_holds_them_unchanged(trained):
         data = events.SummaryMetadata(tag).plugin_data.content
         settings |= HParamsPluginData.FromString(data).session_start_info.hparams
     assert settings["data.path"].string_value == "set [old] $x$ a: b # c.tsv"
-    assert events.Tags()["images"] == ["inputs", "confusion_matrix", "curves"]
+    assert events.Tags()["images"] == ["inputs", "confusion_matrix", "reliability", "curves"]
 
 
 def test_what_is_no_text_is_refused_or_printed_as_python_shows_it(capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,6 +14,8 @@ from shvit_pl import ClassificationModule
 from shvit_pl.callbacks import run_figures
 from shvit_pl.data.transforms import denormalize
 from shvit_pl.designs.cost import cost
+from shvit_pl.files import read_rows
+from shvit_pl.modules.class_metrics import NAMES
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import cache_teacher, content, fit, metrics
 
@@ -33,7 +36,8 @@ def test_it_holds_exactly_these_files(folder):
     events = {name for name in files if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
     checkpoints = {f"checkpoints/{name}.ckpt" for name in ("best", "last")}
-    drawn = {f"figures/{name}.png" for name in ("inputs", "curves", "confusion_matrix")}
+    drawn = {f"figures/{name}.png" for name in ("inputs", "curves", "confusion_matrix", "reliability")}
+    drawn.add("figures/by_class.csv")
     assert files - events - checkpoints - drawn == {"config.yaml", "summary.json", "metrics.csv"}
     assert checkpoints | drawn < files
 
@@ -48,8 +52,16 @@ def test_the_summary_says_what_happened(folder):
     assert expected.params == sum(p.numel() for p in module.model.parameters())
     assert (summary["design"]["name"], tuple(summary["design"]["embed_dim"])) == ("tiny", module.design.embed_dim)
     assert (summary["dataset"]["path"], summary["dataset"]["revision"]) == ("digits", None)
-    names = {f"val/{name}{of}" for name in ("acc1", "acc5", "loss") for of in ("", "_ema")}
+    names = {f"val/{name}{of}" for name in ("acc1", "acc5", "loss", *NAMES) for of in ("", "_ema")}
     assert set(summary["metrics"]) == names
+    rows = read_rows(folder / "figures" / "by_class.csv")
+    assert [row["class"] for row in rows] == [row["class"] for row in summary["by_class"]] == DIGITS
+    assert np.mean([float(row["recall"]) for row in rows]) == pytest.approx(
+        summary["metrics"]["val/acc1_macro"], abs=1e-4
+    )
+    confused = summary["confusions"][0]
+    assert confused["images"] / int(rows[int(confused["true"])]["images"]) == pytest.approx(confused["share"], abs=1e-4)
+    assert summary["confusions"] == sorted(summary["confusions"], key=lambda each: -each["images"])
     assert summary["wall_seconds"] > 0
     assert summary["images_per_second"] > 0
     weights = 4e-6 * summary["params"]  # MB; AdamW holds three of them
@@ -93,7 +105,8 @@ def test_tensorboard_shows_curves_figures_settings_and_final_metrics(folder):
     means = [each.value for each in events.Scalars("train/loss_epoch")]
     assert means == pytest.approx([sum(losses[:4]) / 4, sum(losses[4:]) / 4], rel=1e-5)
     assert len(events.Scalars("train/lr")) == 8
-    assert set(events.Tags()["images"]) == {"inputs", "curves", "confusion_matrix"}
+    assert set(events.Tags()["images"]) == {"inputs", "curves", "confusion_matrix", "reliability"}
+    assert "by_class/text_summary" in events.Tags()["tensors"]
     for name in events.Tags()["images"]:
         shown = Image.open(BytesIO(events.Images(name)[-1].encoded_image_string))
         assert shown.tobytes() == Image.open(folder / "figures" / f"{name}.png").convert("RGB").tobytes()

@@ -166,3 +166,37 @@ def test_the_code_on_the_card_runs(run, hub, tmp_path):
     exec(program, {"print": lambda *words: printed.append(words)})
     assert len(printed) == 5
     assert {name for name, _ in printed} <= {str(digit) for digit in range(10)}
+
+
+def test_what_was_measured_beyond_accuracy_is_on_the_card_of_these_weights_alone(own):
+    row = [0.9, 0.8, 0.7, 0.6, 0.5]
+    steps = json.loads((own / "summary.json").read_text())["steps_trained"]
+    told = {"auroc": 0.9123, "fpr95": 0.3456}
+    content = {
+        "of": {"checkpoint": "best.ckpt", "averaged": False, "steps": steps},
+        "corruptions": {"images": 360, "clean": 0.95, "accuracy": {"motion_blur": row}, "mean": 0.7},
+        "tta": {"five_crop": {"views": 5, "acc1": 0.9555, "plain": 0.95}},
+        "out_of_distribution": {"noise": {"images": 9, "max_softmax": told, "energy": {**told, "auroc": 0.9321}}},
+        "calibration": {
+            **{"temperature": 1.25, "ece_before": 0.0444, "ece_after": 0.0111, "images": 360},
+            **{"nll_before": 0.3, "nll_after": 0.2},
+        },
+    }
+    (own / "robustness.json").write_text(json.dumps(content))
+    text = card_of(own, "raw").text
+    assert "| motion blur | 0.9000 | 0.8000 | 0.7000 | 0.6000 | 0.5000 | 0.7000 |" in text
+    for part in (
+        "5 views",
+        "0.9555",
+        "AUROC 0.9123",
+        "0.9321 by the energy",
+        "temperature **1.2500**",
+        "0.0444 before",
+    ):
+        assert part in text, part
+    assert "not calibrated without the temperature above" in text
+    for weights, changed in (("ema", steps), ("raw", steps + 1)):
+        (own / "robustness.json").write_text(json.dumps({**content, "of": {**content["of"], "steps": changed}}))
+        other = card_of(own, weights).text
+        assert "Beyond accuracy" not in other
+        assert "above" not in other.partition("## Limits")[2]

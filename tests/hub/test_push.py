@@ -11,7 +11,7 @@ from tests.hub.runs import edit, files
 
 FILES = {
     ".gitattributes", "README.md", "config.json", "config.yaml", "summary.json", "metrics.csv", "model.safetensors",
-    "figures/curves.png", "figures/confusion_matrix.png",
+    "figures/curves.png", "figures/confusion_matrix.png", "figures/reliability.png",
 }  # fmt: skip
 REPO = "user/digits"
 

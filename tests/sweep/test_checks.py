@@ -34,6 +34,7 @@ FILES = {
     "grid: {seed_everything: [1, 2]}": ["'my.yaml': seed_everything", "seeds in the sweep file"],
     "search: {space: {model.optim.lr: {low: -0.5, high: 8}}}": ["1 of 2 cells", "lr -0.5: model.optim.lr -0.5"],
     "search: {space: {data.augment: [crop, flip]}}": ["augment flip", "none, shift"],
+    f"{SIZES}objective: val/corrupted_acc1": ["objective val/corrupted_acc1: not measured", "--corruptions all"],
     f"{SIZES}objective: val/acc1_ema": ["objective val/acc1_ema", "--model.ema.decay"],
 }  # fmt: skip
 
@@ -118,6 +119,14 @@ def test_a_mistake_in_the_base(base, parts):
 @pytest.mark.parametrize(("flag", "parts"), FLAGS.items(), ids=str)
 def test_a_mistake_in_a_flag(flag, parts):
     assert_refused(parts, check, PATCHES, flag)
+
+
+def test_a_sweep_by_corrupted_images_measures_them():
+    for objective in ("val/corrupted_acc1", "[val/acc1, val/corrupted_acc1]"):
+        with pytest.raises(UserError) as refused:
+            check(f"{SIZES}objective: {objective}", "--corruptions=all", "--folder=bad.yaml")
+        assert str(refused.value).startswith("--folder 'bad.yaml'")
+        assert len(str(refused.value).splitlines()) == 1
 
 
 def test_all_runs_may_have_a_logger_of_the_users():

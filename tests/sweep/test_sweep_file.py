@@ -66,6 +66,11 @@ MISTAKES = {
     SPACE % "{low: .nan, high: 1.0}": ["finite numbers"],
     SPACE % "{low: true, high: 2}": ["finite numbers"],
     SPACE % "{low: 1e-3, high: 1.0}": ["lr", "YAML reads 1e-3 as text: write 1.0e-3"],
+    f"{SPACE % RATE}folds: 5\n": ["folds 5", "a search runs each trial once", "repeat the best trials with folds"],
+    **{
+        f"{GRID}folds: {folds}\n": [f"folds {folds}", "allowed are whole numbers from 2, such as 5"]
+        for folds in ("1", "0", "-2", "2.5", "[1]")
+    },
     f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "a search has one seed"],
     **{
         f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [{names}]\n": [

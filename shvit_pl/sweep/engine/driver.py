@@ -180,6 +180,7 @@ class Driver:
             *self.launch.base,
             *as_flags(choices),
             f"--seed_everything={point.seed}",
+            *[f"--data.fold={point.fold}/{self.definition.folds}"] * bool(point.fold),
             f"--monitor={metric}",
             f"--trainer.default_root_dir={self.launch.folder / RUNS}",
             f"--run_name={point.key}",

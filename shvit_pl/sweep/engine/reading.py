@@ -26,7 +26,7 @@ State = Literal["done", "pruned", "failed", "running", "waiting"]
 
 @dataclass(frozen=True)
 class Run:
-    """A cell with a seed."""
+    """A cell with a seed, and a fold where there are folds."""
 
     seed: int
     state: State
@@ -41,6 +41,18 @@ class Run:
     """The command that repeats the run; empty before it is known."""
     error: str | None = None
     """The last error line of a failed run."""
+    fold: int = 0
+    """Counted from 1; 0 without folds."""
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Seed and fold, by which runs of different cells are paired."""
+        return self.seed, self.fold
+
+    @property
+    def label(self) -> str:
+        """Seed and fold: `seed 0`, or `seed 0, fold 2`."""
+        return f"seed {self.seed}" + f", fold {self.fold}" * bool(self.fold)
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,8 @@ class Results:
     """Inference speed of the cells, as `shvit_pl.sweep.speed` returns it; `None` before it is measured."""
     is_whole_space: bool = False
     """A search that has every point of its space."""
+    folds: int = 0
+    """Folds of a cross-validation; 0 for none."""
 
 
 _STATES: dict[TrialState, State] = {
@@ -214,17 +228,20 @@ def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Res
     for key, point in definition.points.items():
         trial = representative_trial(by_key.get(key, []))
         if trial is None:
-            runs[point.cell].append(Run(point.seed, "waiting", None, {}, None, ""))
+            runs[point.cell].append(Run(point.seed, "waiting", None, {}, None, "", fold=point.fold))
             continue
         attrs, state = trial.user_attrs, _STATES[trial.state]
         newest = next(iter(newest_runs(folder / RUNS / key)), None)
         curves = attrs.get(keys.CURVES) or (read_curves(newest) if newest is not None else {})
         where = attrs.get(keys.RUN) or (str(newest.relative_to(folder)) if newest is not None else None)
         error = attrs.get(keys.ERROR) if state == "failed" else None
-        runs[point.cell].append(Run(point.seed, state, attrs.get(keys.SUMMARY), curves, where, _command(trial), error))
+        summary, command = attrs.get(keys.SUMMARY), _command(trial)
+        runs[point.cell].append(Run(point.seed, state, summary, curves, where, command, error, point.fold))
         if definition.search is not None:
             choices[point.cell] = dict(trial.params)
     cells = tuple(Cell(name, choices[name], tuple(runs[name])) for name in definition.cells)
     speed = study.optuna_study.user_attrs.get(keys.SPEED)
     is_whole = definition.search is not None and count_points(definition.search["space"]) == len(cells)
-    return Results(folder.absolute().name, definition.kind, definition.objectives, cells, speed, is_whole)
+    return Results(
+        folder.absolute().name, definition.kind, definition.objectives, cells, speed, is_whole, definition.folds
+    )

@@ -54,7 +54,7 @@ def undecided(findings: Findings, gains: Sequence[Quantity], lost: str) -> str:
         texts = [f"{name} ({_what_is_known(one, gain, needed[name], lost)})" for name, one in mains]
         texts = [*([named(texts, "in the table of effects")] if texts else []), *_interactions(left, gain)]
         parts += [f"in {gain.name}: {'; '.join(texts)}"] if texts else []
-        seeds |= {one.seeds for _, one in mains}
+        seeds |= {one.seeds for _, one in mains if not one.folds}
     costs = [f"{cost.name} ({named(names)})" for cost in findings.table.costs if (names := _unchanged(findings, cost))]
     parts += [f"in cost: {', '.join(costs)}"] if costs else []
     if not parts:
@@ -124,14 +124,15 @@ def _nothing_found(table: Table, mains: Sequence[Effect], one: Quantity) -> Iter
     if values.size and np.isfinite(values).all() and np.ptp(values) == 0:
         yield f"The {len(values)} cells have the same {one.name}, {f'{one.show(values[0, 0])} {one.unit}'.strip()}"
         return
-    seeds = max((effect.gains[one.key].seeds for effect in mains if one.key in effect.gains), default=0)
+    known = [effect.gains[one.key] for effect in mains if one.key in effect.gains]
+    most = max(known, key=lambda estimate: estimate.seeds, default=Estimate(None))
     if all(_is_unknown(effect, one) for effect in mains):
         failed = _failed(table)
         yield f"No two cells can be compared{f', as {named(failed)} failed' if failed else ''}"
-    elif seeds == 1:
-        yield f"One seed can't tell an effect on {one.name} from noise"
+    elif most.seeds == 1:
+        yield f"One {'fold' if most.folds else 'seed'} can't tell an effect on {one.name} from noise"
     else:
-        yield f"No choice has a significant effect on {one.name}{f' over {seeds} seeds' if seeds else ''}"
+        yield f"No choice has a significant effect on {one.name}{f' over {most.over}' if most.seeds else ''}"
     yield _best(table, one)
 
 
@@ -169,7 +170,8 @@ def _what_is_known(estimate: Estimate, gain: Quantity, seeds: int, lost: str) ->
     interval = f"{estimate.low:+z.{estimate.places}f} to {estimate.high:+z.{estimate.places}f}"
     if not estimate.low < 0 < estimate.high:
         interval += f", but p {estimate.p_corrected:.2g} after correction for {estimate.tests} comparisons"
-    return f"{difference}, {interval}; {f'about {seeds}' if seeds <= MOST_SEEDS else f'over {MOST_SEEDS}'} seeds"
+    needed = f"; {f'about {seeds}' if seeds <= MOST_SEEDS else f'over {MOST_SEEDS}'} seeds"
+    return f"{difference}, {interval}{'' if estimate.folds else needed}"
 
 
 def _interactions(left: Sequence[Effect], gain: Quantity) -> list[str]:

@@ -1,8 +1,9 @@
 """Gains and costs of each choice, and the interactions of two.
 
 Gains (accuracies and other objectives) are differences that are paired over seeds, with a 95 % interval and p; costs
-are ratios. Values are arrays `(cells, seeds)`, with NaN where a run is missing; only complete pairs count. A group is
-the cells that one difference is made of: `(level, base)`, or four of an interaction, with the signs `_SIGNS`.
+are ratios. Values are arrays `(cells, runs)`, with NaN where a run is missing; only complete pairs count. Of folds, the
+mean over seeds of each fold's differences is one value, and the variance is that of `shared_data`. A group is the
+cells that one difference is made of: `(level, base)`, or four of an interaction, with the signs `_SIGNS`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from shvit_pl.sweep.report.table import Factor, Quantity, Table
+from shvit_pl.display import counted
+from shvit_pl.sweep.report.table import Factor, Quantity, Table, shared_data
 
 _SIGNS = {2: (1, -1), 4: (1, -1, -1, 1)}
 _CONFIDENCE = 0.95
@@ -44,11 +46,18 @@ class Estimate:
     tests: int = 0
     """Number of these tests."""
     seeds: int = 0
-    """Number of seeds that have a pair."""
+    """Number of seeds, or of folds, that have a pair."""
     pairs: int = 0
     """Number of pairs of runs (quadruples for an interaction) that were used."""
     planned: int = 0
     """Number of pairs that the whole sweep has."""
+    folds: int = 0
+    """Folds of the cross-validation; 0 where the values are those of seeds."""
+
+    @property
+    def over(self) -> str:
+        """Number of seeds or folds in words."""
+        return counted(self.seeds, "fold" if self.folds else "seed")
 
     @property
     def is_significant(self) -> bool:
@@ -160,7 +169,7 @@ def compare(table: Table) -> list[Effect]:
     """Estimate main effects of all choices, then interactions; none for a search, whose points are not designed."""
     factors = _compared_factors(table)
     cells = list(zip(*(factor.by_cell for factor in factors), strict=True))
-    seeds = [{run.seed for run in row.cell.runs} for row in table.rows]
+    seeds = [{run.unit for run in row.cell.runs} for row in table.rows]
     contrasts = [Contrast(axis, factor, level) for axis, factor in enumerate(factors) for level in factor.levels[1:]]
     crossed = [pair for pair in combinations(contrasts, 2) if pair[0].axis != pair[1].axis]
     effects = [*(Effect((contrast,)) for contrast in contrasts), *map(Effect, crossed)]
@@ -168,8 +177,9 @@ def compare(table: Table) -> list[Effect]:
     planned = [sum(len(set.intersection(*(seeds[i] for i in row))) for row in group) for group in groups]
     for gain in table.gains:
         values = table.array(gain) * gain.step_scale
-        variances = cell_variances(values)
-        tests = [estimate(values, group, count, variances) for group, count in zip(groups, planned, strict=True)]
+        folds = Folds(np.array([fold for _, fold in table.units(gain)]), table.results.folds)
+        variances = cell_variances(folds.means(values))
+        tests = [estimate(values, group, count, variances, folds) for group, count in zip(groups, planned, strict=True)]
         for effect, group, test in zip(effects, groups, corrected(tests), strict=True):
             effect.gains[gain.key] = test
             if test.is_significant and not effect.is_main:
@@ -243,26 +253,52 @@ def _log(values: Array) -> Array:
     return np.log(np.where(values > 0, values, np.nan))
 
 
-def estimate(values: Array, groups: Groups, planned: int = 0, variances: Array | None = None) -> Estimate:
-    """Estimate mean, interval and p over the seeds, which are what is drawn at random.
+@dataclass(frozen=True)
+class Folds:
+    """Folds of a cross-validation."""
+
+    by_run: Groups
+    """The fold of each run `(runs,)`."""
+    count: int
+    """Their number; 0 for none."""
+
+    def means(self, values: Array) -> Array:
+        """Return the means over seeds `(..., folds)` of values `(..., runs)`; without folds, the values."""
+        if not self.count:
+            return values
+        return np.stack([values[..., self.by_run == fold].mean(axis=-1) for fold in np.unique(self.by_run)], axis=-1)
+
+
+_NO_FOLDS = Folds(np.empty(0, dtype=int), 0)
+
+
+def estimate(
+    values: Array, groups: Groups, planned: int = 0, variances: Array | None = None, folds: Folds = _NO_FOLDS
+) -> Estimate:
+    """Estimate mean, interval and p over the seeds, or the folds, which are what is drawn at random.
 
     Args:
-        values: `(cells, seeds)`.
+        values: `(cells, runs)`.
         groups: Cells of each difference, `(groups, 2)` or `(groups, 4)`.
         planned: Number of pairs that the whole sweep has.
         variances: Variance of each cell, where known; else the differences alone show their noise, which takes more
             seeds.
+        folds: The fold of each run.
     """
     paired = _differences(values, groups)
-    means = _seed_means(paired)
+    means, added = _seed_means(paired), 0.0
     if not len(means):
         return Estimate(None, planned=planned)
-    mean = float(means.mean())
-    known = Estimate(mean, seeds=len(means), pairs=int(np.isfinite(paired).sum()), planned=planned)
+    if folds.count:
+        means = replace(folds, by_run=folds.by_run[np.isfinite(paired).any(axis=0)]).means(means)
+        added = shared_data(folds.count)
+    mean, pairs = float(means.mean()), int(np.isfinite(paired).sum())
+    known = Estimate(mean, seeds=len(means), pairs=pairs, planned=planned, folds=folds.count)
     if len(means) < 2 or np.ptp(means) <= 1e-9 * np.abs(means).max():
         return known
-    freedom, error = len(means) - 1, stats.sem(means)
-    parts = variances[groups].ravel() / len(groups) ** 2 / len(means) if variances is not None else np.zeros(1)
+    freedom, factor = len(means) - 1, 1 / len(means) + added
+    error = float(means.std(ddof=1)) * factor**0.5
+    parts = variances[groups].ravel() / len(groups) ** 2 * factor if variances is not None else np.zeros(1)
     if parts.sum() > 0:
         freedom = parts.sum() ** 2 / (parts**2 / freedom).sum()  # Welch and Satterthwaite
         error = parts.sum() ** 0.5
@@ -275,9 +311,10 @@ def seeds_to_settle(estimate: Estimate, tests: int = 1) -> int | None:
     """Return the fewest seeds that find a difference significant with a probability of `POWER`.
 
     The true difference and noise are taken to be as estimated, and `tests` that are not significant yet to share the
-    allowed error (as in the first step of Holm's correction). None without an interval, or for more than `MOST_SEEDS`.
+    allowed error (as in the first step of Holm's correction). None without an interval, for more than `MOST_SEEDS`, and
+    for folds: other seeds bring no other images.
     """
-    if estimate.mean is None or estimate.low is None:
+    if estimate.mean is None or estimate.low is None or estimate.folds:
         return None
     seeds = np.arange(estimate.seeds + 1, MOST_SEEDS + 1)
     freedom = estimate.freedom * (seeds - 1) / (estimate.seeds - 1)
@@ -293,7 +330,7 @@ def cell_variances(values: Array) -> Array | None:
     What a seed brings to all cells is taken out. Of k cells, a residual then has `(1 - 2 / k)` of its cell's variance
     and `1 / k` of the mean variance, which is corrected for.
     """
-    cells, seeds = values.shape
+    cells, seeds = values.shape  # or folds
     if cells < 3 or seeds < 2 or not np.isfinite(values).all():
         return None
     residuals = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()

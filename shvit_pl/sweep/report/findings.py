@@ -1,5 +1,6 @@
 """All that a report shows, computed once: the table, effects, Pareto front, curves and conditions."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,13 @@ from shvit_pl.sweep.report.comparisons import Effect, compare
 from shvit_pl.sweep.report.table import INFERENCE, TRAINING, Quantity, Row, Table, make_table, quantity
 
 _MOST_CURVES = 12  # more lines can't be told apart
-_ACCURACY = (
-    ", chosen on the same validation images that are reported, which biases all cells upward equally; ± is the "
-    "standard deviation over seeds"
+_ACCURACY = ", chosen on the same validation images that are reported, which biases all cells upward equally; ± is the "
+_FOLDS = (
+    " folds of the same training split, each validated with every seed; cells are compared fold by fold, and the "
+    "variance of a mean over k folds is 1/k + 1/(k - 1) times that of a fold, as folds share training images (Nadeau "
+    "and Bengio 2003)"
 )
+_FOLD = re.compile(r"fold \d+/(\d+)")
 _RATE = "measured in each run, data loading included; the number of runs that shared the machine is unknown"
 _SPEED = "; median of the rounds, with quartiles in the cell's details"
 
@@ -160,11 +164,12 @@ def _conditions(table: Table) -> dict[str, str]:
             " ".join(filter(None, names)),
             enclose("", _same(data, "image_size"), " px"),
             f"{images[0]} training and {images[1]} validation images" if all(images) else "",
-            _same(data, "validation"),
+            _same([{"of": _FOLD.sub(r"each of \1 folds", run.get("validation") or "")} for run in data], "of"),
         ),
+        "cross-validation": enclose("", str(table.results.folds or ""), _FOLDS),
         "training": joined(_training_length(runs), _training_setting(runs)),
         "same in all cells": joined(*(f"{flag} {value}" for flag, value in table.constants.items())),
-        "accuracy": enclose("each run's best epoch by ", _same(runs, "monitor"), _ACCURACY),
+        "accuracy": enclose("each run's best epoch by ", _same(runs, "monitor"), f"{_ACCURACY}{table.uncertainty}"),
         "training images/s": _RATE if any(run.get(TRAINING) for run in runs) else "",
         "peak memory": _same(runs, "peak_memory_of"),
         "inference speed": f"{inference}{_SPEED}" if measured else "",

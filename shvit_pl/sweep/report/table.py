@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shvit_pl.designs.paper_results import DetectorRow, PaperRow, paper_row
 from shvit_pl.display import shown
-from shvit_pl.runs.folder import EMA, loss_beside
+from shvit_pl.runs.folder import AT_END, EMA, loss_beside
 from shvit_pl.sweep.definition import Direction, short_names, value_of
 from shvit_pl.sweep.engine.reading import Cell, Results, Run
 
@@ -82,7 +82,7 @@ class Quantity:
 _ACCURACIES = [
     Quantity(f"val/{key}{suffix}", f"{words}{name}", decimals=4, is_share=True)
     for suffix, words in (("", ""), (EMA, "EMA "))
-    for key, name in (("acc1", "top-1"), ("acc5", "top-5"))
+    for key, name in (("acc1", "top-1"), ("acc5", "top-5"), ("corrupted_acc1", "corrupted top-1"))
 ]
 _PRECISIONS = [
     Quantity(f"val/{kind}{key}{suffix}", f"{words}{of}{name}", decimals=4, is_share=True)
@@ -138,24 +138,34 @@ class Factor:
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity of a cell over its seeds; inference speed, which is measured once, has seed 0."""
+    """A quantity of a cell over its runs; inference speed, which is measured once, has one of seed 0."""
 
-    by_seed: dict[int, float]
+    by_run: dict[tuple[int, int], float]
+    """By seed and fold."""
     quartiles: tuple[float, float] | None = None
     """Quartiles over the rounds of a measurement of inference speed."""
+    folds: int = 0
+    """Folds of the cross-validation; 0 for none."""
 
     @cached_property
     def mean(self) -> float:
-        """Mean over seeds."""
-        return float(np.mean(list(self.by_seed.values())))
+        """Mean over seeds and folds."""
+        return float(np.mean(list(self.by_run.values())))
 
     @cached_property
     def sd(self) -> float | None:
-        """Standard deviation over seeds; `None` for a single one."""
-        return float(np.std(list(self.by_seed.values()), ddof=1)) if len(self.by_seed) > 1 else None
+        """Standard deviation over seeds; over folds, the error of their mean (see `shared_data`); `None` for one."""
+        by_fold: dict[int, list[float]] = {}
+        for place, ((_, fold), value) in enumerate(self.by_run.items()):
+            by_fold.setdefault(fold if self.folds else place, []).append(value)
+        means = [mean(values) for values in by_fold.values()]
+        if len(means) < 2:
+            return None
+        factor = 1 / len(means) + shared_data(self.folds) if self.folds else 1.0
+        return float(np.std(means, ddof=1)) * factor**0.5
 
     def show(self, quantity: Quantity) -> str:
-        """Format mean ± standard deviation with the mean's decimals; the mean alone where the seeds agree to them."""
+        """Format the mean ± `sd` with the mean's decimals; the mean alone where all runs agree to them."""
         mean = quantity.show(self.mean)
         spread = f"{(self.sd or 0.0) * quantity.scale:.{len(mean.partition('.')[2])}f}"
         return f"{mean} ± {spread}" if float(spread) else mean
@@ -254,12 +264,32 @@ class Table:
                 columns.append(Column(header, "paper", texts, published if key != "source" else None))
         return columns
 
+    @property
+    def uncertainty(self) -> str:
+        """What ± is in this table."""
+        folds = "standard error of the mean over folds, corrected for the training images that folds share"
+        return folds if self.results.folds else "standard deviation over seeds"
+
     def array(self, quantity: Quantity) -> NDArray[np.float64]:
-        """Return a quantity as an array `(cells, seeds)`, with NaN for what is missing."""
-        by_seed = [row.values[quantity.key].by_seed if quantity.key in row.values else {} for row in self.rows]
-        seeds = sorted({seed for values in by_seed for seed in values})
-        values = [[known.get(seed, np.nan) for seed in seeds] for known in by_seed]
-        return np.array(values).reshape(len(by_seed), len(seeds))
+        """Return a quantity as an array `(cells, runs)`, in the order of `units`, with NaN for what is missing."""
+        by_run = [row.values[quantity.key].by_run if quantity.key in row.values else {} for row in self.rows]
+        units = self.units(quantity)
+        values = [[known.get(unit, np.nan) for unit in units] for known in by_run]
+        return np.array(values).reshape(len(by_run), len(units))
+
+    def units(self, quantity: Quantity) -> list[tuple[int, int]]:
+        """Return the seeds and folds of which some cell has a quantity."""
+        rows = (row.values[quantity.key].by_run for row in self.rows if quantity.key in row.values)
+        return sorted({unit for by_run in rows for unit in by_run})
+
+
+def shared_data(folds: int) -> float:
+    """Return what n_test / n_train adds to 1/k in the variance of a mean over k folds.
+
+    Folds share training images, so that the plain variance of their mean is too small: by Nadeau and Bengio (2003,
+    "Inference for the generalization error", section 3), it is (1/k + n_test / n_train) times that of a fold.
+    """
+    return 1 / (folds - 1)
 
 
 def make_table(results: Results) -> Table:
@@ -271,15 +301,17 @@ def make_table(results: Results) -> Table:
         for flag in headers
     }
     factors = [Factor(headers[flag], by_cell) for flag, by_cell in levels.items() if len(set(by_cell)) > 1]
-    keys = dict.fromkeys((ACCURACY, ACCURACY + EMA, *objectives, *(one.key for one in _COSTS if one.key != _TIME)))
+    keys = dict.fromkeys(
+        (ACCURACY, ACCURACY + EMA, *AT_END, *objectives, *(one.key for one in _COSTS if one.key != _TIME))
+    )
     quantities = sorted((quantity(key, objectives.get(key)) for key in keys), key=lambda one: one.is_cost)
     speeds = (results.speed or {}).get("cells") or {}
     rows = []
     for i, cell in enumerate(cells):
         chosen, speed = {factor.header: factor.by_cell[i] for factor in factors}, speeds.get(cell.name) or {}
         name = cell.name if results.kind == "list" else " · ".join(chosen.values()) or cell.name
-        spreads = {one.key: _spread(cell, one, speed) for one in quantities}
-        values = {key: spread for key, spread in spreads.items() if spread.by_seed}
+        spreads = {one.key: _spread(cell, one, speed, results.folds) for one in quantities}
+        values = {key: spread for key, spread in spreads.items() if spread.by_run}
         summary = next((run.summary for run in cell.done if run.summary), None)
         rows.append(Row(i + 1, cell, name, chosen, values, speed, paper_row(summary) if summary else None))
     gains = (quantity(key, direction) for key, direction in objectives.items() if not quantity(key).is_cost)
@@ -288,13 +320,13 @@ def make_table(results: Results) -> Table:
     return Table(results, headers, factors, constants, known, next(gains, quantity(ACCURACY)), rows)
 
 
-def _spread(cell: Cell, quantity: Quantity, speed: dict[str, Any]) -> Spread:
+def _spread(cell: Cell, quantity: Quantity, speed: dict[str, Any], folds: int) -> Spread:
     for mode, key in INFERENCE.items():
         if quantity.key == key:
             rate, quartiles = speed.get(mode), speed.get(f"{mode}_iqr")
-            return Spread({} if rate is None else {0: rate}, (quartiles[0], quartiles[1]) if quartiles else None)
-    values = {run.seed: run_value(run, quantity.key) for run in cell.done}
-    return Spread({seed: value for seed, value in values.items() if value is not None})
+            return Spread({} if rate is None else {(0, 0): rate}, (quartiles[0], quartiles[1]) if quartiles else None)
+    values = {run.unit: run_value(run, quantity.key) for run in cell.done}
+    return Spread({unit: value for unit, value in values.items() if value is not None}, folds=folds)
 
 
 def _count_runs(cell: Cell) -> str:

@@ -111,10 +111,10 @@ def certainty(estimate: Estimate, unit: str) -> str:
     """Describe how sure a difference is."""
     if estimate.low is None or estimate.high is None or estimate.p_corrected is None:
         if estimate.seeds == 1:
-            return "one seed, so no interval"
-        return f"identical in all {estimate.seeds} seeds, so no interval"
+            return f"one {'fold' if estimate.folds else 'seed'}, so no interval"
+        return f"identical in all {estimate.over}, so no interval"
     places, corrected = estimate.places, estimate.p_corrected
-    interval = f"95 % interval {estimate.low:+z.{places}f} to {estimate.high:+z.{places}f} over {estimate.seeds} seeds"
+    interval = f"95 % interval {estimate.low:+z.{places}f} to {estimate.high:+z.{places}f} over {estimate.over}"
     p = "< 0.001" if corrected < 0.001 else f"{corrected:.2g}"
     if estimate.is_significant:
         return f"{interval}, p {p}"

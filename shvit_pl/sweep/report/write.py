@@ -43,7 +43,10 @@ def runs_csv(findings: Findings) -> str:
     raw = [*metrics, *COSTS, "best_epoch"]
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["cell", *table.headers.values(), "seed", "state", *raw, *speeds, "folder", "command", "error"])
+    folds = ["fold"] * bool(findings.results.folds)
+    writer.writerow(
+        ["cell", *table.headers.values(), "seed", *folds, "state", *raw, *speeds, "folder", "command", "error"]
+    )
     for row in table.rows:
         choices = [row.cell.choices.get(flag) for flag in table.headers]
         inference = [row.values[key].mean if key in row.values else None for key in speeds]
@@ -52,7 +55,7 @@ def runs_csv(findings: Findings) -> str:
             values = {**summary, **(summary.get("metrics") or {})}
             measured = [*(values.get(key) for key in raw), *inference]
             ends = (run.folder, run.command, run.error)
-            writer.writerow([row.cell.name, *choices, run.seed, run.state, *measured, *ends])
+            writer.writerow([row.cell.name, *choices, run.seed, *[run.fold] * len(folds), run.state, *measured, *ends])
     return buffer.getvalue()
 
 
@@ -68,7 +71,7 @@ def cells_markdown(findings: Findings) -> str:
         in_markdown(first),
         "\n".join(f"- {in_markdown(sentence)}" for sentence in details),
         "\n".join(f"| {' | '.join(map(in_markdown, line))} |" for line in [head, ["---"] * len(head), *body]),
-        "Mean ± standard deviation over seeds.",
+        f"Mean ± {findings.table.uncertainty}.",
         "\n".join(f"- {name}: {in_markdown(text)}" for name, text in findings.conditions.items()),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

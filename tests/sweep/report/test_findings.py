@@ -49,8 +49,8 @@ def test_columns_are_choices_that_vary_all_objectives_and_quantities_that_a_run_
 
 
 def test_a_spread_that_rounds_to_nothing_is_not_shown_as_zero():
-    assert Spread({0: 1091.7, 1: 1092.1, 2: 1092.2}).show(quantity("peak_memory_mb")) == "1092"
-    assert Spread({0: 1091.4, 1: 1092.0, 2: 1092.6}).show(quantity("peak_memory_mb")) == "1092 ± 1"
+    assert Spread({(0, 0): 1091.7, (1, 0): 1092.1, (2, 0): 1092.2}).show(quantity("peak_memory_mb")) == "1092"
+    assert Spread({(0, 0): 1091.4, (1, 0): 1092.0, (2, 0): 1092.6}).show(quantity("peak_memory_mb")) == "1092 ± 1"
 
 
 def assert_across(results, key, drawn=8):
