@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAUROC, MulticlassCalibrationError, MulticlassConfusionMatrix
+from torchmetrics.utilities import dim_zero_cat
 
 from shvit_pl.data.decoding import IGNORED
 from shvit_pl.modules.reliability import BINS
@@ -62,7 +63,7 @@ class ClassMetrics(nn.Module):
     def of_classes(self) -> dict[str, Tensor]:
         """Return `images`, `precision`, `recall`, `f1` and, up to 100 classes, `auroc` of each class `(classes,)`.
 
-        Those of a class without images, and the area under the curve where there is no other class, mean nothing.
+        Those of a class without images mean nothing; without images of others, its area is not a number.
         """
         matrix = self.confusion.compute().double().cpu()
         right, images, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
@@ -75,7 +76,8 @@ class ClassMetrics(nn.Module):
         if self.ranking is not None and images.sum() > 0:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of classes without images, which are left out
-                rows["auroc"] = self.ranking.compute().double().cpu()
+                areas = self.ranking.compute().double().cpu()
+            rows["auroc"] = areas.masked_fill(images == images.sum(), float("nan"))
         return rows
 
     def table(self, names: list[str]) -> list[dict[str, Any]]:
@@ -87,7 +89,7 @@ class ClassMetrics(nn.Module):
                 "class": name,
                 "images": int(rows["images"][index]),
                 **{
-                    key: round(float(values[index]), 4) if rows["images"][index] else None
+                    key: None if not rows["images"][index] or values[index].isnan() else round(float(values[index]), 4)
                     for key, values in figures.items()
                 },
             }
@@ -113,11 +115,9 @@ class ClassMetrics(nn.Module):
 
     def reliability(self) -> dict[str, Tensor]:
         """Return `confidence`, `accuracy` and `images` of the 15 bins, each `(15,)`; a bin without images has zeros."""
-        self.calibration.compute()  # of all processes
-        confidences, right = (
-            torch.cat(list(values)).double().cpu() if isinstance(values, list) else values.double().cpu()
-            for values in (self.calibration.confidences, self.calibration.accuracies)
-        )
+        with self.calibration.sync_context():  # which holds what all processes have seen
+            states: list[Any] = [self.calibration.confidences, self.calibration.accuracies]
+            confidences, right = (dim_zero_cat(values).double().cpu() for values in states)
         bins = (confidences * BINS).long().clamp(max=BINS - 1)
         images = torch.bincount(bins, minlength=BINS).double()
         sums = [torch.bincount(bins, values, BINS) for values in (confidences, right)]

@@ -77,3 +77,27 @@ def test_many_classes_have_no_area_under_the_curve_and_no_images_no_metric():
     empty = ClassMetrics(3)
     empty.update(torch.zeros(1, 3), torch.tensor([-1]))
     assert all(value != value for value in empty.values().values())
+
+
+def test_a_class_alone_has_no_area_under_the_curve():
+    metrics = measured([(0, 0, 0.9), (0, 1, 0.6)])
+    assert metrics.values()["auroc"] != metrics.values()["auroc"]
+    assert metrics.values()["acc1_macro"] == 0.5
+    assert metrics.table(["a", "b", "c"])[0]["auroc"] is None
+
+
+def _measure_a_part(rank, folder):
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    metrics = measured(SEEN[:2] if rank == 0 else SEEN[2:])
+    torch.save((metrics.values(), metrics.reliability()), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_every_process_has_the_values_and_bins_of_all(tmp_path):
+    torch.multiprocessing.spawn(_measure_a_part, (tmp_path,), nprocs=2)
+    values, bins = measured().values(), measured().reliability()
+    for rank in range(2):
+        theirs, their_bins = torch.load(tmp_path / f"{rank}.pt")
+        assert theirs == pytest.approx(values)
+        assert all(torch.equal(their_bins[name], bins[name]) for name in bins)
