@@ -117,7 +117,8 @@ def stopped_by(trainer: L.Trainer) -> str | None:
             return f"no better {each.monitor} in {counted(each.patience, 'validation')} ({flag})"
         if isinstance(each, EarlyStopping) and each.stopping_reason_message:
             return each.stopping_reason_message
-        if isinstance(each, Timer) and (each.time_remaining() or 0) <= 0:
+        left = each.time_remaining() if isinstance(each, Timer) else None
+        if left is not None and left <= 0:
             return "its time was over (trainer.max_time, or the duration of a Timer)"
     own = [type(each).__name__ for each in callbacks if not type(each).__module__.startswith(("lightning", "shvit_pl"))]
     return f"{'trainer.callbacks ' + ' or '.join(own) if own else 'a callback'} stopped it (trainer.should_stop)"

@@ -278,6 +278,9 @@ def _find_mistakes(config: Namespace, command: str, flags: Collection[str]) -> I
     for name in ("ckpt_path", "extend_to", "push_to", "patience"):
         if config[name] is not None:
             yield f"{find}: it begins a run and keeps nothing of it, so {name} has no use; leave out one of the two."
+    for name, value in (("devices", config.trainer.devices), ("num_nodes", config.trainer.num_nodes)):
+        if str(value) not in ("auto", "1"):
+            yield f"{find}: it uses one device, and trainer.{name} is {value}; leave out one of the two."
     if config.find == "batch_size" and "--data.batch_size" in flags:
         yield f"{find}: data.batch_size {config.data.batch_size} is what it looks for; leave out one of the two."
 

@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from shvit_pl.command_line.config_files import find_config, flat, read_config
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, collected, did_you_mean
-from shvit_pl.runs.folder import AT_END, MONITORS, better
+from shvit_pl.runs.folder import AT_END, EMA, MONITORS, better
 from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
 from shvit_pl.sweep.engine.study import PRUNERS, SAMPLERS
 from shvit_pl.sweep.space import count_points, distribution, whole_numbers
@@ -186,7 +186,7 @@ def _read_search(search: Any, objectives: Mapping[str, Direction], mistakes: lis
             mistakes.append(f"search: {key} {short(keys[key])}: allowed are {', '.join(allowed)}.")
     first, *others = objectives
     if pruner in [*PRUNERS][1:] and (others or first not in MONITORS):
-        reason = f"allowed for one objective of {', '.join(MONITORS)}, not for {', '.join(objectives)}"
+        reason = f"allowed for one objective of {_names(MONITORS)}, not for {', '.join(objectives)}"
         mistakes.append(f"search: pruner {pruner}: {reason}; give pruner none, or another objective.")
     space = _valid_flags(space, "search: space", mistakes, _range_mistakes)
     return n_trials, {"sampler": keys.get("sampler", ""), "pruner": pruner, "space": space}
@@ -266,7 +266,7 @@ def _range_mistakes(values: Any) -> Iterator[str]:
 
 def read_objectives(objective: Any, mistakes: list[str]) -> dict[str, Direction]:
     """Read one metric, a list of them, or a mapping of them to `min` and `max`; `val/acc1` where none is right."""
-    named, allowed = [objective] if isinstance(objective, str) else objective, f"allowed are {', '.join(_DIRECTIONS)}"
+    named, allowed = [objective] if isinstance(objective, str) else objective, f"allowed are {_names(_DIRECTIONS)}"
     if isinstance(named, list) and all(isinstance(name, str) for name in named):
         if len(set(named)) < len(named):
             mistakes.append(f"objective {short(named)}: one appears twice; keep one.")
@@ -281,6 +281,12 @@ def read_objectives(objective: Any, mistakes: list[str]) -> dict[str, Direction]
             mistakes.append(f"objective {name} {short(direction)}: allowed are min and max.")
     right = {name: way for name, way in named.items() if name in _DIRECTIONS and way in ("min", "max")}
     return right or {"val/acc1": "max"}
+
+
+def _names(metrics: Iterable[str]) -> str:
+    """List metrics, those of the averaged weights by their ending alone."""
+    shown = ", ".join(name for name in metrics if not name.endswith(EMA))
+    return f"{shown} (metrics also with {EMA})"
 
 
 def _unknown_keys(section: Iterable[Any], allowed: Sequence[str]) -> Iterator[str]:

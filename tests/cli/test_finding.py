@@ -80,6 +80,7 @@ def test_the_rates_of_the_test_are_those_of_the_optimizer():
         (["--find=lr", "--push_to=a/b"], "find lr: it begins a run and keeps nothing of it, so push_to has no use"),
         (["--find=lr", "--ckpt_path=a.ckpt"], "find lr: it begins a run and keeps nothing of it, so ckpt_path has no"),
         (["--find=lr", "--patience=3"], "find lr: it begins a run and keeps nothing of it, so patience has no use"),
+        (["--find=lr", "--trainer.num_nodes=2"], "find lr: it uses one device, and trainer.num_nodes is 2; leave out"),
         (["--find=batch_size"], "find batch_size: data.batch_size 16 is what it looks for"),
     ],
 )

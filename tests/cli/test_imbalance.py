@@ -74,6 +74,7 @@ def test_without_the_flags_the_loss_is_as_before(tmp_path):
     torch.testing.assert_close(torch.tensor([*map(float, plain)]), torch.tensor([*map(float, ones)]), rtol=1e-4, atol=0)
 
 
+UNLIMITED = "--trainer.limit_train_batches=null"
 MISTAKES = [
     (["--model.class_weights=[1, 2]"], "model.class_weights: it has 2 numbers, and there are 10 classes (0; 1; 2"),
     (["--model.class_weights={cat: 2}"], "model.class_weights: no class cat; the 10 classes are 0; 1"),
@@ -82,7 +83,7 @@ MISTAKES = [
     (["--model.class_weights=balanced", "--data.sampler=balanced"], "data.sampler balanced draws all classes equally"),
     (["--data.sampler=balanced", "--data.repeats=3"], "data.sampler balanced: impossible with data.repeats 3"),
     (
-        ["--model.class_weights=balanced", "--data.streaming=true", "--data.steps_per_epoch=2"],
+        ["--model.class_weights=balanced", "--data.streaming=true", "--data.steps_per_epoch=2", UNLIMITED],
         "model.class_weights balanced: the images of a stream's classes aren't known",
     ),
     (["--model.metrics=[MulticlassF2]"], "model.metrics MulticlassF2: no metric MulticlassF2 in torchmetrics.class"),

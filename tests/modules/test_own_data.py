@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from shvit_pl import ClassificationModule, DistillationModule, HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.modules import distillation
+from shvit_pl.modules.class_metrics import NAMES
 from tests.modules.conftest import CLASSES, TINY, digits
 from tests.refusals import refused
 
@@ -67,7 +68,7 @@ def test_a_checkpoint_is_validated_then_trained_on(tmp_path):
     before = trainer().validate(module, OwnData().val_dataloader())
     trainer(num_sanity_val_steps=0, max_epochs=0).fit(module, OwnData())
     trainer().fit(module, OwnData().train_dataloader(), OwnData().val_dataloader())
-    assert before[0].keys() == {"val/acc1", "val/loss", "val/acc5"}
+    assert before[0].keys() == {f"val/{name}" for name in ("acc1", "loss", "acc5", *NAMES)}
 
 
 class Losses(L.Callback):

@@ -194,7 +194,7 @@ def test_an_objective_has_a_direction_which_is_low_of_a_loss_and_a_cost():
     assert list(read_objectives(["val/acc1", "macs"], []).items()) == [("val/acc1", "max"), ("macs", "min")]
     assert read_objectives({"params": "max", "val/acc5": "max"}, []) == {"params": "max", "val/acc5": "max"}
     for name in (*MONITORS, *COSTS):
-        low = "loss" in name or name in {"params", "macs", "wall_seconds", "peak_memory_mb"}
+        low = "loss" in name or "/ece" in name or name in {"params", "macs", "wall_seconds", "peak_memory_mb"}
         assert read_objectives(name, []) == {name: "min" if low else "max"}
 
 

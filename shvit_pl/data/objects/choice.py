@@ -34,6 +34,8 @@ class ChosenObjects(Objects):
     """A sentence about where the evaluated rows come from."""
     divided: bool = False
     """True if the validation rows are a part of the training split."""
+    test_split: str = "test"
+    """The split of the rows of `test`."""
     scenes: dict[str, Scenes] = field(default_factory=dict)
     """What draws the rows of a stage, instead of reading them."""
 
