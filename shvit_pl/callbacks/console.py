@@ -20,7 +20,7 @@ from shvit_pl.display import TextTable, counted, new_progress, plain_console, sa
 from shvit_pl.errors import first_names
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.step_counts import StepCounts
-from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
+from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
 
 
@@ -100,7 +100,9 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
         """Print a line per epoch."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
-            shown = [f"{name} {metrics[key]:.4f}" for key, name in _SHOWN.items() if key in metrics]
+            summary = find_callback(trainer, RunSummary)
+            watched = {} if summary is None else {summary.monitor: summary.monitor}
+            shown = [f"{name} {metrics[key]:.4f}" for key, name in (_SHOWN | watched).items() if key in metrics]
             self.print("  ".join([f"epoch {epoch_of(trainer, epochs_done(trainer))}", *shown, _rate(trainer)]))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
@@ -231,7 +233,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: TrainedModule
 def _end_rows(trainer: L.Trainer, module: TrainedModule, summary: RunSummary) -> dict[str, str]:
     throughput = find_callback(trainer, Throughput)
     rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
-    rows |= module.result_rows(summary.findings)
+    rows |= module.result_rows(summary.findings, summary.monitor.endswith(EMA))
     if summary.best_epoch is None:
         rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
     else:

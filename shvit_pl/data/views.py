@@ -100,8 +100,6 @@ def check_replay(config: DataConfig) -> None:
     """Raise `UserError` for settings that can't train on cached logits."""
     check_stored(config)
     size = config.batch_size
-    if config.sampler != "random":
-        raise UserError(f"data.sampler {config.sampler}: impossible with model.distill.cache; leave out either.")
     if config.augment_on != "workers":
         raise UserError(f"data.augment_on {config.augment_on}: impossible with model.distill.cache; leave out either.")
     if size % 2:
@@ -111,9 +109,11 @@ def check_replay(config: DataConfig) -> None:
 
 
 def check_stored(config: DataConfig) -> None:
-    """Raise `UserError` for streaming, where cached logits can't be matched to rows."""
+    """Raise `UserError` for a stream, whose rows cached logits can't be matched to, and for draws that views lack."""
     if config.streaming:
         raise UserError("data.streaming true: impossible with model.distill.cache; leave out either.")
+    if config.sampler != "random":
+        raise UserError(f"data.sampler {config.sampler}: impossible with model.distill.cache; leave out either.")
 
 
 class ReplaySampler(DistributedSampler[int]):

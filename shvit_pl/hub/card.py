@@ -103,8 +103,8 @@ def _recipe(run: FinishedRun) -> dict[str, str]:
         "mixing": joined(setting("Mixup", mix["mixup"]), setting("CutMix", mix["cutmix"])),
         "label smoothing": f"{model['label_smoothing']:g}",
         "imbalance": joined(
-            f"class weights {shown(model['class_weights'])}" if model["class_weights"] is not None else "",
-            "classes drawn equally often" if data["sampler"] == "balanced" else "",
+            f"class weights {shown(model['class_weights'])}" if model.get("class_weights") is not None else "",
+            "classes drawn equally often" if data.get("sampler") == "balanced" else "",
         ),
         **training_rows(run),
     }

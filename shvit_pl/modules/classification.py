@@ -226,9 +226,10 @@ class ClassificationModule(base.TrainedModule):
         metrics.update(logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
         self.by_class[EMA if name.endswith(EMA) else "raw"].update(logits, labels)  # type: ignore[operator]
-        if len(users := self.users_metrics[name]):  # type: ignore[arg-type]
-            whole = labels != decoding.IGNORED
-            users.update(logits[whole].float(), labels[whole])  # type: ignore[operator]
+        users, whole = self.users_metrics[name], labels != decoding.IGNORED
+        if len(users):  # type: ignore[arg-type]
+            if whole.any():  # not every metric takes no image
+                users.update(logits[whole].float(), labels[whole])  # type: ignore[operator]
             self.log_dict(dict(users.items()), batch_size=len(labels))  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
@@ -237,7 +238,8 @@ class ClassificationModule(base.TrainedModule):
         for weights_of, metrics in self.by_class.items():
             ending = EMA if weights_of == EMA else ""
             assert isinstance(metrics, class_metrics.ClassMetrics)
-            self.log_dict({f"{stage}/{name}{ending}": value for name, value in metrics.values().items()})
+            values = {f"{stage}/{name}{ending}": value for name, value in metrics.values().items()}
+            self.log_dict(values, sync_dist=True)  # all processes have the same, but Lightning would warn
 
     on_test_epoch_end = on_validation_epoch_end
 
@@ -252,13 +254,14 @@ class ClassificationModule(base.TrainedModule):
             found[f"confusions{ending}"] = metrics.confusions(names)
         return found
 
-    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
+    def result_rows(self, findings: dict[str, Any], averaged: bool) -> dict[str, str]:
         """Return the row of the last table that names the commonest confusions."""
+        confusions = f"confusions{EMA * averaged}"
         pairs = [
             f"{each['true']} as {each['predicted']} ({counted(each['images'], 'image')})"
-            for each in findings.get("confusions", [])[:_SHOWN_CONFUSIONS]
+            for each in findings.get(confusions, [])[:_SHOWN_CONFUSIONS]
         ]
-        return {"confusions": ", ".join(pairs)} if pairs else {}
+        return {confusions: ", ".join(pairs)} if pairs else {}
 
     def evaluated_logits(self, images: Tensor) -> Tensor:
         """Return logits `(B, classes)` of the weights that predict."""

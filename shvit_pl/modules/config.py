@@ -212,7 +212,7 @@ class ClassificationConfig(TrainingConfig):
     label_smoothing: Decay = 0.1
     """Share of the target spread over all classes."""
     metrics: list[str | dict[str, Any]] = field(default_factory=list)
-    """Further metrics of torchmetrics, by class path or as class_path and init_args."""
+    """Further metrics of torchmetrics, by class path or as class_path, init_args and name, by which it is logged."""
     class_weights: ClassWeights | None = None
     """Weights of the classes in the loss: balanced (by 1 / images), effective (by the effective number of images, beta
     0.9999), a number for each class in their order, or {name: number}, where a class that isn't named has 1."""
@@ -258,7 +258,7 @@ class ClassificationConfig(TrainingConfig):
             return
         values = list(weights.values() if isinstance(weights, dict) else weights)
         wrong = [value for value in values if not (isfinite(value) and value >= 0)]
-        if wrong or not any(values):
+        if wrong or (isinstance(weights, list) and not any(values)):  # classes that aren't named have 1
             shown = f"{wrong[0]:g}" if wrong else f"of {len(values)} classes, all 0"
             yield f"model.class_weights {shown}: allowed are numbers from 0, of which one is above 0."
 

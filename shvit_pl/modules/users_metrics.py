@@ -1,5 +1,6 @@
 """Metrics of torchmetrics, or a user's own, that a config names by class path."""
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from importlib import import_module
@@ -7,19 +8,24 @@ from inspect import signature
 from typing import Any
 
 import torch
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from shvit_pl.errors import UserError, did_you_mean, one_line
+from shvit_pl.modules import class_metrics
+from shvit_pl.runs.folder import EMA
 
 FLAG = "model.metrics"
 _HOME = "torchmetrics.classification"
+_NAME = re.compile(r"[A-Za-z]\w*")
+_TAKEN = ("acc1", "acc5", "loss", *class_metrics.NAMES)
 
 
 def make_users_metrics(entries: Sequence[str | Mapping[str, Any]], classes: int) -> dict[str, Metric]:
-    """Make the metrics that `entries` name, by the names of their classes.
+    """Make the metrics that `entries` name, by what they are logged as.
 
-    An entry is a class path, or a mapping with `class_path` and `init_args`. A class of `torchmetrics.classification`
-    needs no path; `num_classes` and `task` are filled in where a class takes them.
+    An entry is a class path, or a mapping with `class_path` and perhaps `init_args` and `name`, without which the name
+    is the class's. A class of `torchmetrics.classification` needs no path; `num_classes` and `task` are filled in where
+    a class takes them.
 
     Raises:
         UserError: for a class that isn't there or refuses its arguments, and one that doesn't make a single number of
@@ -28,13 +34,19 @@ def make_users_metrics(entries: Sequence[str | Mapping[str, Any]], classes: int)
     made = dict[str, Metric]()
     for entry in entries:
         settings: Mapping[str, Any] = {"class_path": entry} if isinstance(entry, str) else entry
-        if not {"class_path"} <= settings.keys() <= {"class_path", "init_args"}:
-            raise UserError(f"{FLAG} {entry}: allowed are class paths, and mappings of class_path and init_args.")
+        if not {"class_path"} <= settings.keys() <= {"class_path", "init_args", "name"}:
+            raise UserError(f"{FLAG} {entry}: allowed are class paths, and mappings of class_path, init_args and name.")
         path = str(settings["class_path"])
         kind = _class(path)
-        if kind.__name__ in made:
-            raise UserError(f"{FLAG} {path}: it is there twice; leave out one.")
-        made[kind.__name__] = _checked(path, kind, dict(settings.get("init_args") or {}), classes)
+        name = str(settings.get("name", kind.__name__))
+        if name in made:
+            raise UserError(f"{FLAG} {path}: {name} is there twice; give one another name, such as name: {name}_2.")
+        if name in _TAKEN or name.endswith(EMA) or hasattr(MetricCollection, name) or not _NAME.fullmatch(name):
+            raise UserError(
+                f"{FLAG} {path}: name {name!r}: allowed are letters, digits and _ without {EMA} at the end, and not "
+                f"{', '.join(_TAKEN)}, which are logged already. Give another, such as name: my_metric."
+            )
+        made[name] = _checked(path, kind, dict(settings.get("init_args") or {}), classes)
     return made
 
 

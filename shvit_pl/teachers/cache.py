@@ -114,7 +114,7 @@ def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
 def plan(
     config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: datamodule.HFImageDataModule
 ) -> Manifest:
-    """Return the manifest of the cache that these settings need; raises `UserError` for a stream.
+    """Return the manifest of the cache that these settings need; raises `UserError` for what none can do.
 
     `teacher` is its identity as JSON (weights, input size, class map, ...), `mix` the settings of Mixup and CutMix, and
     `data` has been set up to fit.

@@ -27,6 +27,7 @@ MISTAKES = [
     ("cache-teacher", [*NAMED, f"{D}cache=new"], ["model.distill.teacher 'test_resnet'", "Likely reasons"]),
     ("cache-teacher", [*CACHED, f"{D}cache=text.ckpt/new"], ["cache 'text.ckpt/new'", "text.ckpt is a file"]),
     ("cache-teacher", [*CACHED, *STREAM], ["data.streaming true: impossible with model.distill.cache"]),
+    ("cache-teacher", [*CACHED, "--data.sampler=balanced"], ["data.sampler balanced: impossible with model.distill"]),
     ("cache-teacher", [*CACHED, "--ckpt_path=last"], ["ckpt_path 'last': cache-teacher trains nothing"]),
 ]
 if os.getuid() != 0:  # root may write anywhere

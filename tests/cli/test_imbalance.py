@@ -12,6 +12,7 @@ from tests.cli.runs import assert_same, content, fit, metrics, only_run, stopped
 from tests.data.pictures import rows, saved
 
 MCC = "torchmetrics.classification.MulticlassMatthewsCorrCoef"
+TOP2 = '{"class_path": "MulticlassAccuracy", "init_args": {"top_k": 2, "average": "micro"}, "name": "acc2"}'
 FBETA = '{"class_path": "MulticlassFBetaScore", "init_args": {"beta": 2.0, "average": "macro"}}'
 
 
@@ -23,7 +24,7 @@ def uneven(tmp_path_factory):
 
 
 def test_a_weighted_run_says_the_ratio_and_logs_all_metrics(uneven, tmp_path, capsys):
-    flags = [f"--data.path={uneven}", "--model.class_weights=balanced", f'--model.metrics=["{MCC}", {FBETA}]']
+    flags = [f"--data.path={uneven}", "--model.class_weights=balanced", f'--model.metrics=["{MCC}", {FBETA}, {TOP2}]']
     assert fit(*flags, "--monitor=val/f1_macro", "--model.ema.decay=0.9", "--plain") == 0
     printed = capsys.readouterr().out
     assert "balance: largest to smallest 15 : 1; weighed in the loss (model.class_weights balanced)" in printed
@@ -32,13 +33,14 @@ def test_a_weighted_run_says_the_ratio_and_logs_all_metrics(uneven, tmp_path, ca
     assert summary["metrics"]["val/f1_macro"] == max(
         float(value) for value in metrics(only_run(tmp_path), "val/f1_macro")
     )
-    names = {
-        f"val/{name}{end}" for name in ("MulticlassMatthewsCorrCoef", "MulticlassFBetaScore") for end in ("", "_ema")
-    }
-    assert names < summary["metrics"].keys()
+    own = ("MulticlassMatthewsCorrCoef", "MulticlassFBetaScore", "acc2")
+    assert {f"val/{name}{end}" for name in own for end in ("", "_ema")} < summary["metrics"].keys()
+    assert summary["metrics"]["val/acc2"] == 1.0  # of two classes, one of two is right
+    (epoch, *_) = [line for line in printed.splitlines() if line.startswith("epoch") and "val/loss" in line]
+    assert "val/f1_macro " in epoch  # what is monitored
     best = content(only_run(tmp_path), "best")
     assert best["hyper_parameters"]["class_weights"] == "balanced"
-    assert best["hyper_parameters"]["metrics"] == [MCC, json.loads(FBETA)]
+    assert best["hyper_parameters"]["metrics"] == [MCC, json.loads(FBETA), json.loads(TOP2)]
     assert "label_weights" not in best["state_dict"]
     assert main(["validate", f"--ckpt_path={only_run(tmp_path)}", "--plain"]) == 0
     found = json.loads(Path("metrics.json").read_text())
@@ -90,9 +92,14 @@ MISTAKES = [
     (["--model.metrics=[nowhere.Metric]"], "model.metrics nowhere.Metric: nowhere can't be imported"),
     (["--model.metrics=[MulticlassConfusionMatrix]"], "model.metrics MulticlassConfusionMatrix: it makes no single"),
     (["--model.metrics=[torchmetrics.MeanSquaredError]"], "model.metrics torchmetrics.MeanSquaredError: it doesn't"),
-    (["--model.metrics=[MulticlassAccuracy, MulticlassAccuracy]"], "MulticlassAccuracy: it is there twice"),
+    (["--model.metrics=[MulticlassAccuracy, MulticlassAccuracy]"], "MulticlassAccuracy is there twice; give one another name"),
     (['--model.metrics=[{"class_path": "MulticlassAccuracy", "init_args": {"avg": 1}}]'], "MulticlassAccuracy:"),
     (['--model.metrics=[{"path": "MulticlassAccuracy"}]'], "allowed are class paths, and mappings of class_path"),
+    (
+        ['--model.metrics=[{"class_path": "MulticlassAccuracy", "name": "acc1"}]'],
+        "name 'acc1': allowed are letters, dig",
+    ),
+    (['--model.metrics=[{"class_path": "MulticlassAccuracy", "name": "mine_ema"}]'], "without _ema at the end"),
     (["--monitor=val/f1"], "monitor"),
 ]
 

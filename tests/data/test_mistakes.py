@@ -82,6 +82,7 @@ def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_lin
     ("settings", "words"),
     [
         ({"augment_on": "device"}, "data.augment_on device: impossible with model.distill.cache"),
+        ({"sampler": "balanced"}, "data.sampler balanced: impossible with model.distill.cache"),
         ({"batch_size": 31}, "data.batch_size 31: model.distill.cache needs an even number, 30 or 32"),
         (STREAM, "data.streaming true: impossible with model.distill.cache"),
     ],

@@ -5,6 +5,8 @@ import torch
 from sklearn import metrics as sklearn
 
 from shvit_pl.modules.class_metrics import ClassMetrics, metric_names
+from shvit_pl.modules.config import EmaConfig
+from tests.modules.test_classification import module_of
 
 # true class, predicted class and its probability, of three classes; the third class has no image
 SEEN = [(0, 0, 0.9), (0, 0, 0.7), (0, 0, 0.7), (0, 1, 0.6), (1, 1, 0.9), (1, 2, 0.5)]
@@ -101,3 +103,20 @@ def test_every_process_has_the_values_and_bins_of_all(tmp_path):
         theirs, their_bins = torch.load(tmp_path / f"{rank}.pt")
         assert theirs == pytest.approx(values)
         assert all(torch.equal(their_bins[name], bins[name]) for name in bins)
+
+
+def test_the_last_table_names_the_confusions_of_the_weights_that_are_monitored():
+    module = module_of(ema=EmaConfig(decay=0.9))
+    pair = {"true": "a", "predicted": "b", "images": 2, "share": 0.4}
+    findings = {"confusions": [pair], "confusions_ema": [{**pair, "images": 1}]}
+    assert module.result_rows(findings, averaged=False) == {"confusions": "a as b (2 images)"}
+    assert module.result_rows(findings, averaged=True) == {"confusions_ema": "a as b (1 image)"}
+    assert module.result_rows({"confusions": []}, averaged=False) == {}
+
+
+def test_a_batch_without_labeled_images_leaves_a_users_metric_as_it_was():
+    module = module_of(metrics=["MulticlassMatthewsCorrCoef"])
+    labels = torch.arange(8) % 3
+    module._measure("val", torch.nn.functional.one_hot(labels, 10).float(), labels)
+    module._measure("val", torch.zeros(8, 10), torch.full((8,), -1))
+    assert module.users_metrics["val"]["MulticlassMatthewsCorrCoef"].compute() == 1.0

@@ -20,6 +20,7 @@ NAMES, COUNTS = ["cat", "dog", "eel"], [60, 30, 10]
         ("balanced", [100 / 180, 100 / 90, 100 / 30]),  # n / (K n_k)
         ([1.0, 2.0, 4.0], [1 / 1.6, 2 / 1.6, 4 / 1.6]),  # their mean over the images is (60 + 60 + 40) / 100
         ({"eel": 5.0}, [1 / 1.4, 1 / 1.4, 5 / 1.4]),  # (60 + 30 + 50) / 100
+        ({"eel": 0.0}, [1 / 0.9, 1 / 0.9, 0.0]),  # (60 + 30) / 100
     ],
 )
 def test_weights_have_the_mean_1_over_the_training_images(asked, weights):
@@ -60,6 +61,10 @@ def test_weights_of_other_classes_or_none_are_refused(asked, counts, words):
 def test_values_that_are_no_weights_are_refused(asked, words):
     with refused(words):
         ClassificationConfig(class_weights=asked)
+
+
+def test_by_name_a_class_may_be_left_out():
+    assert ClassificationConfig(class_weights={"eel": 0.0}).class_weights == {"eel": 0.0}
 
 
 def weighted(**settings):
