@@ -249,7 +249,8 @@ class DetectionModule(base.TrainedModule):
                 if stage == "val":
                     self.best_scores[name] = results.score
                 ending = EMA if name.endswith(EMA) else ""
-                self.log_dict({f"{stage}/{key}{ending}": value for key, value in results.metrics.items()})
+                values = {f"{stage}/{key}{ending}": value for key, value in results.metrics.items()}
+                self.log_dict(values, sync_dist=True)  # all processes have the same, but Lightning would warn
 
     def _found(self, network: Any, batch: Batch) -> list[dict[str, Any]]:
         """Return what a network finds, in pixels of the original images."""
