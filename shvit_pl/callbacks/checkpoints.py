@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoi
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.optim.lr_scheduler import LambdaLR
 
+from shvit_pl.callbacks.ending import FitIntoTime
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.compat import cluster_environment, root_folder
@@ -123,7 +124,7 @@ class Extension(L.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.state_key in states:
                 states[callback.state_key] |= {"wait_count": 0, "stopped_epoch": 0}
-            if isinstance(callback, Timer):
+            if isinstance(callback, Timer | FitIntoTime):
                 states.pop(callback.state_key, None)
         loop = checkpoint["loops"]["fit_loop"]
         if not loop["epoch_loop.batch_progress"]["is_last_batch"]:

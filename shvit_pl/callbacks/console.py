@@ -20,7 +20,7 @@ from shvit_pl.display import TextTable, counted, new_progress, plain_console, sa
 from shvit_pl.errors import first_names
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.step_counts import StepCounts
-from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, checkpoint_of_run
+from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
 
 
@@ -233,7 +233,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: TrainedModule
 def _end_rows(trainer: L.Trainer, module: TrainedModule, summary: RunSummary) -> dict[str, str]:
     throughput = find_callback(trainer, Throughput)
     rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
-    rows |= module.result_rows(summary.findings, summary.monitor.endswith(EMA))
+    rows |= module.result_rows(summary.findings)
     if summary.best_epoch is None:
         rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
     else:

@@ -42,7 +42,8 @@ class RunFigures(RunCurves):
             return
         metrics = pl_module.by_class[EMA if summary.monitor.endswith(EMA) else "raw"]
         names = list(pl_module.class_names or [])
-        save_figure(trainer, "confusion_matrix", draw_confusion(metrics.confusion.compute().cpu(), names))
+        if metrics.confusion is not None:
+            save_figure(trainer, "confusion_matrix", draw_confusion(metrics.confusion.compute().cpu(), names))
         save_figure(trainer, "reliability", draw_reliability(metrics.reliability(), metrics.values()["ece"]))
         rows = metrics.table(names)
         if folder is not None and trainer.is_global_zero:

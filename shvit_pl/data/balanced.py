@@ -20,7 +20,9 @@ class BalancedSampler(TrainSampler):
 
     def __init__(self, labels: NDArray[np.int64], seed: int, shares: tuple[int, int] | None = None) -> None:
         super().__init__(labels, seed, shares=shares)
-        self._rows_of = [torch.from_numpy(np.flatnonzero(labels == each)) for each in np.unique(labels)]
+        counts, order = np.bincount(labels), np.argsort(labels, kind="stable")
+        sizes = counts[counts > 0].tolist()
+        self._rows_of = torch.from_numpy(order).split(sizes)  # type: ignore[no-untyped-call]
 
     def _rows(self) -> Iterator[int]:
         generator, classes = generator_of(self.seed, self.epoch), len(self._rows_of)

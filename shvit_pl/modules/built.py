@@ -112,8 +112,8 @@ class BuiltModule(L.LightningModule):
         """Return what the last validation has found beyond its metrics, for `summary.json` and `metrics.json`."""
         return {}
 
-    def result_rows(self, findings: dict[str, Any], averaged: bool) -> dict[str, str]:
-        """Return the rows of a run's last table that are about these findings, by the raw or the averaged weights."""
+    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
+        """Return the rows of a run's last table that are about these findings."""
         return {}
 
     @abstractmethod

@@ -5,7 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAUROC, MulticlassCalibrationError, MulticlassConfusionMatrix
+from torchmetrics.classification import (
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+    MulticlassStatScores,
+)
 from torchmetrics.utilities import dim_zero_cat
 
 from shvit_pl.data.decoding import IGNORED
@@ -13,6 +18,7 @@ from shvit_pl.modules.reliability import BINS
 
 NAMES = ("acc1_macro", "f1_macro", "precision_macro", "auroc", "ece")
 _MOST_RANKED = 100  # classes up to which all probabilities are kept, which the area under the ROC curve needs
+_MOST_CONFUSED = 2000  # classes up to which there is a confusion matrix (32 MB)
 _MOST_CONFUSIONS = 10
 
 
@@ -34,7 +40,8 @@ class ClassMetrics(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         options: dict[str, Any] = {"ignore_index": IGNORED, "validate_args": False}
-        self.confusion = MulticlassConfusionMatrix(classes, **options)
+        self.counts = MulticlassStatScores(classes, average=None, **options)
+        self.confusion = MulticlassConfusionMatrix(classes, **options) if classes <= _MOST_CONFUSED else None
         self.calibration = MulticlassCalibrationError(classes, n_bins=BINS, **options)
         self.ranking = MulticlassAUROC(classes, average=None, **options) if classes <= _MOST_RANKED else None
 
@@ -50,7 +57,7 @@ class ClassMetrics(nn.Module):
             metric.reset()
 
     def _all(self) -> list[Any]:
-        return [self.confusion, self.calibration, *([] if self.ranking is None else [self.ranking])]
+        return [each for each in (self.counts, self.confusion, self.calibration, self.ranking) if each is not None]
 
     def values(self) -> dict[str, float]:
         """Return the metrics by name, over all processes; not a number without images."""
@@ -65,8 +72,8 @@ class ClassMetrics(nn.Module):
 
         Those of a class without images mean nothing; without images of others, its area is not a number.
         """
-        matrix = self.confusion.compute().double().cpu()
-        right, images, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        right, false, _, _, images = self.counts.compute().double().cpu().unbind(1)
+        predicted = right + false
         rows = {
             "images": images,
             "precision": right / predicted.clamp(min=1),
@@ -97,7 +104,12 @@ class ClassMetrics(nn.Module):
         ]
 
     def confusions(self, names: list[str]) -> list[dict[str, Any]]:
-        """Return the ten commonest confusions: true and predicted class, images, and their share of the true class."""
+        """Return the ten commonest confusions: true and predicted class, images, and their share of the true class.
+
+        None of more than 2,000 classes, whose matrix would take much memory.
+        """
+        if self.confusion is None:
+            return []
         matrix = self.confusion.compute().cpu()
         wrong = matrix - matrix.diagonal().diag()
         counts, places = wrong.flatten().topk(min(_MOST_CONFUSIONS, wrong.numel()))

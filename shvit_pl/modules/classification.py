@@ -12,7 +12,6 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.cost import Cost, cost
-from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, build_network, load_weights, weights
 from shvit_pl.modules import base, batches, class_metrics
@@ -23,7 +22,6 @@ from shvit_pl.runs.folder import EMA
 
 _TOP_5_ABOVE = 5  # classes; with so few, acc5 would always be 1
 _MOST_CLASSES = 100  # of which each is in summary.json
-_SHOWN_CONFUSIONS = 3
 
 
 class ClassificationModule(base.TrainedModule):
@@ -253,15 +251,6 @@ class ClassificationModule(base.TrainedModule):
                 found[f"by_class{ending}"] = metrics.table(names)
             found[f"confusions{ending}"] = metrics.confusions(names)
         return found
-
-    def result_rows(self, findings: dict[str, Any], averaged: bool) -> dict[str, str]:
-        """Return the row of the last table that names the commonest confusions."""
-        confusions = f"confusions{EMA * averaged}"
-        pairs = [
-            f"{each['true']} as {each['predicted']} ({counted(each['images'], 'image')})"
-            for each in findings.get(confusions, [])[:_SHOWN_CONFUSIONS]
-        ]
-        return {confusions: ", ".join(pairs)} if pairs else {}
 
     def evaluated_logits(self, images: Tensor) -> Tensor:
         """Return logits `(B, classes)` of the weights that predict."""

@@ -115,7 +115,7 @@ class DetectionModule(base.TrainedModule):
             found[f"best_score{ending}"] = results.score
         return found
 
-    def result_rows(self, findings: dict[str, Any], averaged: bool) -> dict[str, str]:
+    def result_rows(self, findings: dict[str, Any]) -> dict[str, str]:
         """Return a row of a run's last table: the score above which detections are drawn."""
         score = findings.get("best_score")
         return {} if score is None else {"score": f"{score:.3f} has the best F1; predict --draw draws what is above it"}

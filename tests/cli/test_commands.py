@@ -255,5 +255,5 @@ def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypat
     for optimized, plain in zip(*found, strict=True):
         assert (optimized["file"], optimized["label"]) == (plain["file"], plain["label"])
         assert float(optimized["probability"]) == pytest.approx(float(plain["probability"]), abs=2e-4)
-    assert len(measured[1]) == 4
+    assert len(measured[1]) == 6  # top-1, top-5 and macro, of both weights
     assert measured[0] == measured[1]

@@ -5,7 +5,6 @@ import torch
 from sklearn import metrics as sklearn
 
 from shvit_pl.modules.class_metrics import ClassMetrics, metric_names
-from shvit_pl.modules.config import EmaConfig
 from tests.modules.test_classification import module_of
 
 # true class, predicted class and its probability, of three classes; the third class has no image
@@ -76,6 +75,10 @@ def test_many_classes_have_no_area_under_the_curve_and_no_images_no_metric():
     many = ClassMetrics(101)
     many.update(torch.zeros(2, 101), torch.tensor([0, 1]))
     assert many.values().keys() == set(metric_names(101))
+    most = ClassMetrics(2001)
+    most.update(torch.eye(2001)[:3], torch.tensor([0, 1, 1]))
+    assert (most.confusion, most.confusions([])) == (None, [])
+    assert most.values()["acc1_macro"] == pytest.approx((1 + 1 / 2) / 2)
     empty = ClassMetrics(3)
     empty.update(torch.zeros(1, 3), torch.tensor([-1]))
     assert all(value != value for value in empty.values().values())
@@ -103,15 +106,6 @@ def test_every_process_has_the_values_and_bins_of_all(tmp_path):
         theirs, their_bins = torch.load(tmp_path / f"{rank}.pt")
         assert theirs == pytest.approx(values)
         assert all(torch.equal(their_bins[name], bins[name]) for name in bins)
-
-
-def test_the_last_table_names_the_confusions_of_the_weights_that_are_monitored():
-    module = module_of(ema=EmaConfig(decay=0.9))
-    pair = {"true": "a", "predicted": "b", "images": 2, "share": 0.4}
-    findings = {"confusions": [pair], "confusions_ema": [{**pair, "images": 1}]}
-    assert module.result_rows(findings, averaged=False) == {"confusions": "a as b (2 images)"}
-    assert module.result_rows(findings, averaged=True) == {"confusions_ema": "a as b (1 image)"}
-    assert module.result_rows({"confusions": []}, averaged=False) == {}
 
 
 def test_a_batch_without_labeled_images_leaves_a_users_metric_as_it_was():

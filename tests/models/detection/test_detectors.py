@@ -131,7 +131,7 @@ def test_it_finds_what_it_has_learned_within_the_image(name, settings):
     model = make(name, norm="group", **settings)
     images, sizes, targets = scene()
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    for _ in range(60):
+    for _ in range(120):
         optimizer.zero_grad()
         sum(model(images, sizes, targets).values()).backward()
         optimizer.step()
