@@ -237,9 +237,10 @@ def finish(folder: Path, measured: Measured, now: Measured, weights: str, plain:
         show_notes(
             [
                 f"the temperature is at its limit ({LIMITS[0]:g} to {LIMITS[1]:g}): these images are all right, or too "
-                "few, so they can't calibrate the network"
+                "few, so they can't calibrate the network, and no temperature is kept"
             ]
         )
+        measured = {name: value for name, value in measured.items() if name != "calibration"}
     try:
         if "corruptions" in now:
             write_corruptions(folder, now["corruptions"])

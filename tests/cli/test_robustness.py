@@ -3,16 +3,17 @@
 import csv
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from shvit_pl.callbacks.robustness import with_corruptions
+from shvit_pl.callbacks.robustness import finish, with_corruptions
 from shvit_pl.cli import main
 from shvit_pl.data.config import CORRUPTIONS
-from shvit_pl.modules.reliability import fit_temperature
+from shvit_pl.modules.reliability import Calibration, fit_temperature
 from tests.cli.runs import QUICK, fit, only_run
 
 FEW = ["--data.num_workers=0", "--data.batch_size=16", "--trainer.limit_val_batches=4", "--plain"]
@@ -152,6 +153,14 @@ def test_a_bare_flag_is_all_of_them_on_the_images_of_the_limit(run):
     assert validate(run, "--corruptions", "--trainer.limit_val_batches=1") == 0
     assert measured(run)["corruptions"]["images"] == 16
     assert list(measured(run)["corruptions"]["accuracy"]) == list(CORRUPTIONS)
+
+
+@pytest.mark.parametrize(("temperature", "kept"), [(0.0501, False), (19.95, False), (1.5, True)])
+def test_a_temperature_at_its_limit_is_not_kept(temperature, kept, tmp_path, capsys):
+    found = asdict(Calibration(temperature, 0.2, 0.1, 0.5, 0.4, images=10))
+    finish(tmp_path, {"of": {}, "calibration": found}, {"calibration": found}, "raw", plain=True)
+    assert ("calibration" in json.loads((tmp_path / "robustness.json").read_text())) is kept
+    assert ("no temperature is kept" in capsys.readouterr().out) is not kept
 
 
 @pytest.mark.parametrize(
